@@ -1,0 +1,450 @@
+"""What facerelay talks about: candidates, faces, people, templates, detections.
+
+Standard library and NumPy only. Boxes are `xyxy` in pixels, float32; times are UTC-aware, checked when made;
+embeddings are L2-normalised float32 vectors of one embedder, named by `embedder_id`, and never leave that space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import InvalidIdentifier, InvalidInput, UnknownSchema
+
+Float32Array = NDArray[np.float32]
+UInt8Array = NDArray[np.uint8]
+
+UNKNOWN: Final = "unknown"
+"""`person_id` of a detection whose face is nobody enrolled. No person can be enrolled under it."""
+
+CANDIDATE_SCHEMA: Final = 1
+
+CANDIDATES: Final = "candidates"
+DATASET: Final = "dataset"
+MODELS: Final = "models"
+ERASURES: Final = "erasures"
+BLOB_CONTAINERS: Final = (CANDIDATES, DATASET, MODELS, ERASURES)
+
+_PERSON_ID = re.compile(r"\w[\w.'-]{0,63}", re.UNICODE)
+_PLACE_ID_LENGTH = 64
+
+
+def normalise_person_id(text: str) -> str:
+    """The one spelling of a person's id: NFC, lower case, spaces as underscores.
+
+    Args:
+        text: as a person or the seed's programs write it, such as `"Harrison Ford"`.
+
+    Raises:
+        InvalidIdentifier: empty, over 64 characters, reserved, or with anything but letters, digits, `_ . ' -`.
+
+    >>> normalise_person_id("Harrison Ford")
+    'harrison_ford'
+    """
+    person_id = unicodedata.normalize("NFC", text.strip()).lower().replace(" ", "_")
+    if person_id == UNKNOWN:
+        raise InvalidIdentifier(f"'{UNKNOWN}' is reserved for faces of nobody enrolled; choose another id")
+    if not _PERSON_ID.fullmatch(person_id):
+        raise InvalidIdentifier(
+            "a person id is 1 to 64 letters, digits, spaces or _ . ' - and begins with a letter or digit"
+        )
+    return person_id
+
+
+def check_place_id(kind: str, text: str) -> str:
+    """A site, camera or location id: 1 to 64 printable characters. Anything printable is allowed, and escaped in names.
+
+    Raises:
+        InvalidIdentifier: empty, too long, or with control characters.
+    """
+    if not 1 <= len(text) <= _PLACE_ID_LENGTH or not text.isprintable():
+        raise InvalidIdentifier(f"a {kind} is 1 to {_PLACE_ID_LENGTH} printable characters")
+    return text
+
+
+def percent_safe(part: str) -> str:
+    """`part` as one segment of a blob name: letters, digits, `_ - ~` and inner dots kept, all else percent-encoded.
+
+    >>> percent_safe("../North Gate")
+    '..%2FNorth%20Gate'
+    >>> percent_safe("..")
+    '%2E%2E'
+    """
+    quoted = quote(part, safe="")
+    return quoted.replace(".", "%2E") if set(quoted) <= {"."} else quoted
+
+
+def tag_safe(value: str) -> str:
+    """`value` as a blob index tag: bytes outside the service's alphabet become `=XX`, cut at 256 characters.
+
+    Azure allows letters, digits, space and `+ - . / : = _` in a tag value.
+
+    >>> tag_safe("café")
+    'caf=C3=A9'
+    """
+    allowed = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 +-./:_")
+    return "".join(chr(b) if b in allowed else f"={b:02X}" for b in value.encode())[:256]
+
+
+def require_utc(moment: datetime) -> datetime:
+    """`moment` itself, when it is aware and in UTC.
+
+    Raises:
+        InvalidInput: naive, or in another zone.
+    """
+    if moment.utcoffset() != timedelta(0):
+        raise InvalidInput("a time must be aware and in UTC")
+    return moment
+
+
+def utc_now() -> datetime:
+    """The default clock. A clock is a `Callable[[], datetime]`."""
+    return datetime.now(UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, which sorts as text.
+
+    >>> format_time(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
+    '2026-01-02T03:04:05.678Z'
+    """
+    return require_utc(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """The inverse of `format_time`; takes any RFC 3339 offset.
+
+    Raises:
+        InvalidInput: not a time, or one without an offset.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(f"not an RFC 3339 time: {text[:40]!r}") from error
+    if moment.tzinfo is None:
+        raise InvalidInput(f"a time needs an offset or Z: {text[:40]!r}")
+    return moment.astimezone(UTC)
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of `data`, 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """A face that a detector found in one image.
+
+    Attributes:
+        box: (4,) float32, xyxy in pixels of the image it was found in; may reach past the image's edge.
+        confidence: the detector's, 0 to 1.
+        landmarks: (5, 2) float32 pixels, in the order left eye, right eye, nose, left and right corner of the mouth
+            as they appear in the picture; None when the detector gives none.
+    """
+
+    box: Float32Array
+    confidence: float
+    landmarks: Float32Array | None = None
+
+    @property
+    def width_px(self) -> float:
+        return float(self.box[2] - self.box[0])
+
+    @property
+    def height_px(self) -> float:
+        return float(self.box[3] - self.box[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What can be said of a face's fitness for recognition, without knowing who it is.
+
+    Attributes:
+        size_px: the shorter side of the face box.
+        sharpness: variance of the Laplacian over the face scaled to 112 px; below about 20 is a smear.
+        yaw: −1 to 1, how far the nose is from midway between the eyes; 0 is frontal. None without landmarks.
+        brightness: mean grey level of the face, 0 to 255.
+        confidence: the detector's.
+    """
+
+    size_px: float
+    sharpness: float
+    yaw: float | None
+    brightness: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An unverified face crop from the edge, and where, when and by what it was taken.
+
+    Attributes:
+        captured_at: UTC, kept to the millisecond.
+        track: id of the track on its camera, unique per camera and run of the gateway.
+        shot: number of this crop within its track, from 0.
+        frame_box: xyxy, whole pixels, of the face in the original frame.
+        frame_size: (width, height) of the original frame.
+        confidence: the edge detector's.
+        sha256: of the crop's bytes.
+        landmarks: five (x, y) points in pixels of the crop.
+    """
+
+    site: str
+    camera: str
+    location: str
+    captured_at: datetime
+    track: str
+    shot: int
+    frame_box: tuple[int, int, int, int]
+    frame_size: tuple[int, int]
+    detector: str
+    confidence: float
+    sha256: str
+    uploader: str
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    schema: int = CANDIDATE_SCHEMA
+
+    def __post_init__(self) -> None:
+        for kind in ("site", "camera", "location"):
+            check_place_id(kind, getattr(self, kind))
+        require_utc(self.captured_at)
+
+    @property
+    def blob_name(self) -> str:
+        """`{site}/{camera}/{yyyy}/{mm}/{dd}/{captured_at}-{track}-{n}.jpg`, every part percent-safe."""
+        day = self.captured_at.strftime("%Y/%m/%d")
+        stamp = self.captured_at.strftime("%Y%m%dT%H%M%S") + f"{self.captured_at.microsecond // 1000:03d}Z"
+        return (
+            f"{percent_safe(self.site)}/{percent_safe(self.camera)}/{day}/"
+            f"{stamp}-{percent_safe(self.track)}-{self.shot}.jpg"
+        )
+
+    def to_metadata(self) -> dict[str, str]:
+        """Blob metadata: ASCII only, since it travels in HTTP headers; text values are percent-encoded."""
+        metadata = {
+            "schema": str(self.schema),
+            "site": quote(self.site),
+            "camera": quote(self.camera),
+            "location": quote(self.location),
+            "captured_at": format_time(self.captured_at),
+            "track": quote(self.track),
+            "shot": str(self.shot),
+            "frame_box": ",".join(map(str, self.frame_box)),
+            "frame_size": ",".join(map(str, self.frame_size)),
+            "detector": quote(self.detector),
+            "confidence": f"{self.confidence:.4f}",
+            "sha256": self.sha256,
+            "uploader": quote(self.uploader),
+        }
+        if self.landmarks is not None:
+            metadata["landmarks"] = ",".join(f"{value:.1f}" for point in self.landmarks for value in point)
+        return metadata
+
+    def to_tags(self) -> dict[str, str]:
+        """Blob index tags, by which candidates are found without reading them."""
+        return {kind: tag_safe(getattr(self, kind)) for kind in ("site", "camera", "location")}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Candidate:
+        """Reads what `to_metadata` wrote. Unknown keys are accepted, in any letter case.
+
+        Raises:
+            UnknownSchema: the schema is missing, or not 1.
+            InvalidInput: a value is missing or malformed.
+        """
+        values = {key.lower(): value for key, value in metadata.items()}
+        schema = values.get("schema", "")
+        if schema != str(CANDIDATE_SCHEMA):
+            raise UnknownSchema(f"candidate schema {schema[:20]!r} is not {CANDIDATE_SCHEMA}; update this service")
+        try:
+            box = tuple(int(v) for v in values["frame_box"].split(","))
+            size = tuple(int(v) for v in values["frame_size"].split(","))
+            flat = [float(v) for v in values["landmarks"].split(",")] if values.get("landmarks") else None
+            if len(box) != 4 or len(size) != 2 or (flat is not None and len(flat) != 10):
+                raise InvalidInput("candidate metadata: frame_box, frame_size or landmarks of the wrong length")
+            return cls(
+                site=unquote(values["site"]),
+                camera=unquote(values["camera"]),
+                location=unquote(values["location"]),
+                captured_at=parse_time(values["captured_at"]),
+                track=unquote(values["track"]),
+                shot=int(values["shot"]),
+                frame_box=(box[0], box[1], box[2], box[3]),
+                frame_size=(size[0], size[1]),
+                detector=unquote(values["detector"]),
+                confidence=float(values["confidence"]),
+                sha256=values["sha256"],
+                uploader=unquote(values["uploader"]),
+                landmarks=tuple(zip(flat[::2], flat[1::2], strict=True)) if flat else None,
+            )
+        except KeyError as error:
+            raise InvalidInput(f"candidate metadata lacks {error.args[0]!r}") from error
+        except ValueError as error:
+            raise InvalidInput(f"candidate metadata: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the matcher says of one probe. Never forced to the nearest person.
+
+    Attributes:
+        person_id: a person's id, or `unknown` when `similarity` is below `threshold`.
+        similarity: of the nearest person, on the model's scale; higher is closer.
+        confidence: calibrated probability that the probe is the nearest person, 0 to 1.
+        threshold: what `similarity` was compared with.
+        nearest: the nearest person's id even when it is not named; None in an empty gallery. Not for display.
+    """
+
+    person_id: str
+    similarity: float
+    confidence: float
+    threshold: float
+    nearest: str | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.person_id != UNKNOWN
+
+
+def detection_id(blob_name: str, content_sha256: str, face_index: int) -> str:
+    """The same crop delivered twice is one detection: its id depends on nothing else."""
+    return sha256_hex(f"{blob_name}\n{content_sha256}\n{face_index}".encode())[:32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """The stored event: this person, or a stranger, was before this camera at this time.
+
+    Attributes:
+        person_id: a person's id or `unknown`.
+        frame_box: of the face in the original frame, as the edge saw it; None for images sent over HTTP.
+        face_box: xyxy of the verified face, pixels of the candidate image.
+        candidate: blob name, or None for images sent over HTTP.
+        embedding: of unknown faces only, so that they can be grouped; None when that is switched off.
+    """
+
+    id: str
+    person_id: str
+    similarity: float
+    confidence: float
+    threshold: float
+    model_id: str
+    embedder_id: str
+    site: str
+    camera: str
+    location: str
+    captured_at: datetime
+    processed_at: datetime
+    track: str | None
+    frame_box: tuple[int, int, int, int] | None
+    face_box: tuple[float, float, float, float]
+    quality: Quality
+    candidate: str | None
+    embedding: Float32Array | None = None
+
+    def __post_init__(self) -> None:
+        require_utc(self.captured_at)
+        require_utc(self.processed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a candidate ended, for every candidate: the proof that none was lost.
+
+    Attributes:
+        id: `detection_id(blob_name, sha256, -1)`, so that a second delivery writes nothing new.
+        status: `detected` (at least one detection), `rejected` (no usable face), or `failed` (a permanent error).
+        reason: why, in a stable word; None when detected.
+        faces: how many detections it gave.
+    """
+
+    id: str
+    candidate: str
+    site: str
+    camera: str
+    status: str
+    reason: str | None
+    faces: int
+    processed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody enrolled. The id is all that recognition needs; nothing else is kept here."""
+
+    person_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """A stored reference embedding, with its provenance.
+
+    Attributes:
+        template_id: `template_key(image_sha256, embedder_id)`: the same photo adds nothing twice.
+        embedding: (D,) float32, L2-normalised.
+        image: blob name in `dataset`: `{person_id}/{sha256}.jpg`.
+        face_box: xyxy float pixels of the stored image.
+        landmarks: five points in pixels of the stored image, or None.
+        source: `upload`, `folder`, `video`, `camera`.
+    """
+
+    template_id: str
+    person_id: str
+    embedder_id: str
+    embedding: Float32Array
+    image: str
+    face_box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...] | None
+    quality: Quality
+    source: str
+    created_at: datetime
+
+
+def template_key(image_sha256: str, embedder_id: str) -> str:
+    """Id of the template that `embedder_id` makes of one stored image."""
+    return sha256_hex(f"{image_sha256}\n{embedder_id}".encode())[:32]
+
+
+def gallery_hash(template_ids: list[tuple[str, str]]) -> str:
+    """One word for the state of a gallery: hash of its sorted (person_id, template_id) pairs.
+
+    >>> gallery_hash([("b", "2"), ("a", "1")]) == gallery_hash([("a", "1"), ("b", "2")])
+    True
+    """
+    return sha256_hex(json.dumps(sorted(template_ids)).encode())[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Long work that an HTTP caller may ask after.
+
+    Attributes:
+        status: `queued`, `running`, `succeeded` or `failed`.
+        progress: 0 to 1.
+        result: figures of a job that succeeded.
+        error: `code: message` of one that failed.
+    """
+
+    job_id: str
+    kind: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    progress: float = 0.0
+    result: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("succeeded", "failed")

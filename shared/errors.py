@@ -1,0 +1,149 @@
+"""Every error that facerelay raises on purpose.
+
+FacerelayError
+├── PermanentError               record it with the candidate or request, and finish: a retry gives the same
+│   ├── InvalidInput             what the caller sent cannot be used
+│   │   ├── InvalidImage         not an image, truncated, or of a kind that is not decoded
+│   │   ├── ImageTooLarge        over the limit of bytes, pixels or frames (checked before decoding)
+│   │   ├── InvalidIdentifier    a person, site, camera or location id that is not one
+│   │   ├── UnknownSchema        a candidate or message of a schema this version does not read
+│   │   └── UnusableFace         an enrolment photo without exactly one usable face
+│   ├── NotFound                 a person, blob, job or model that is not there
+│   ├── Conflict                 exists already, or changed since it was read
+│   │   └── PreconditionFailed   an ETag or create-if-absent condition did not hold
+│   ├── IntegrityError           bytes that do not match the hash they were promised under
+│   └── ConfigurationError       a setting, manifest or installation that cannot work as it is
+└── TransientError               raise it: the host retries
+    ├── StoreUnavailable         a store did not answer, or asked to be left alone for a while
+    ├── StoreFull                no room left where a write should go
+    ├── ModelUnavailable         weights are not there yet
+    └── Busy                     a lease is held by somebody else
+
+"No face" and "unknown person" are results, not errors. Nothing here knows HTTP: `functions/http.py` maps the
+branches to status codes, in one table. `code` is a stable word for machines; the message is for people and says
+what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FacerelayError(Exception):
+    """Root of the tree.
+
+    Attributes:
+        code: stable, lower-case word that a program may compare with.
+    """
+
+    code: ClassVar[str] = "error"
+
+
+class PermanentError(FacerelayError):
+    """Doing it again gives the same outcome."""
+
+    code = "permanent"
+
+
+class TransientError(FacerelayError):
+    """May go through when it is tried again."""
+
+    code = "transient"
+
+
+class InvalidInput(PermanentError):
+    """What the caller sent cannot be used."""
+
+    code = "invalid_input"
+
+
+class InvalidImage(InvalidInput):
+    """Not an image, truncated, or of a kind that is not decoded."""
+
+    code = "invalid_image"
+
+
+class ImageTooLarge(InvalidInput):
+    """Over the limit of bytes, pixels or frames; found before anything was decoded."""
+
+    code = "image_too_large"
+
+
+class InvalidIdentifier(InvalidInput):
+    """A person, site, camera or location id that is not one."""
+
+    code = "invalid_identifier"
+
+
+class UnknownSchema(InvalidInput):
+    """A candidate or message of a schema that this version does not read."""
+
+    code = "unknown_schema"
+
+
+class UnusableFace(InvalidInput):
+    """An enrolment photo without exactly one usable face.
+
+    Attributes:
+        reason: `no_face`, `several_faces`, or the quality gate's word (`too_small`, `too_blurred`, …).
+    """
+
+    code = "unusable_face"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotFound(PermanentError):
+    """A person, blob, job or model that is not there."""
+
+    code = "not_found"
+
+
+class Conflict(PermanentError):
+    """It exists already, or changed since it was read."""
+
+    code = "conflict"
+
+
+class PreconditionFailed(Conflict):
+    """An ETag or create-if-absent condition did not hold."""
+
+    code = "precondition_failed"
+
+
+class IntegrityError(PermanentError):
+    """Bytes that do not match the hash they were promised under."""
+
+    code = "integrity"
+
+
+class ConfigurationError(PermanentError):
+    """A setting, manifest or installation that cannot work as it is."""
+
+    code = "configuration"
+
+
+class StoreUnavailable(TransientError):
+    """A store did not answer, or asked to be left alone for a while."""
+
+    code = "store_unavailable"
+
+
+class StoreFull(TransientError):
+    """No room left where a write should go."""
+
+    code = "store_full"
+
+
+class ModelUnavailable(TransientError):
+    """Model weights are not there yet."""
+
+    code = "model_unavailable"
+
+
+class Busy(TransientError):
+    """A lease is held by somebody else."""
+
+    code = "busy"

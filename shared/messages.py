@@ -1,0 +1,25 @@
+"""What travels in queues: pydantic models, JSON, with a schema number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TRAIN_QUEUE = "train-requests"
+"""Queue that the train function listens to."""
+
+
+class TrainRequest(BaseModel):
+    """Asks for work on the gallery or the model.
+
+    Attributes:
+        job_id: the `Job` that reports progress.
+        kind: `embed` re-embeds every stored image, `fit` refits from stored templates, `embed_and_fit` does both.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: Literal[1] = Field(1, alias="schema")
+    job_id: str
+    kind: Literal["embed", "fit", "embed_and_fit"]

