@@ -1,0 +1,132 @@
+"""The tables of the embedded backend, and their version.
+
+Times are whole microseconds since 1970 in UTC, so that they sort and compare exactly. `seq` and message ids come from
+AUTOINCREMENT: they only ever grow, even after deletions, which is what makes `blobs.seq` a change feed.
+The last four tables belong to the embedded host (`local/host/`); they live here to be in the same transactions.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+SCHEMA: Final = """
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE blobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    container TEXT NOT NULL,
+    name TEXT NOT NULL,
+    etag TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    path TEXT NOT NULL UNIQUE,
+    content_type TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    last_modified INTEGER NOT NULL,
+    UNIQUE (container, name)
+);
+CREATE INDEX blobs_by_change ON blobs (container, seq);
+CREATE TABLE blob_tags (
+    seq INTEGER NOT NULL REFERENCES blobs ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (seq, key)
+) WITHOUT ROWID;
+CREATE INDEX blob_tags_by_value ON blob_tags (key, value, seq);
+
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue TEXT NOT NULL,
+    body TEXT NOT NULL,
+    inserted_at INTEGER NOT NULL,
+    visible_at INTEGER NOT NULL,
+    dequeue_count INTEGER NOT NULL DEFAULT 0,
+    receipt TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX messages_by_turn ON messages (queue, visible_at, id);
+
+CREATE TABLE people (person_id TEXT PRIMARY KEY, created_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE templates (
+    person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+    template_id TEXT NOT NULL,
+    embedder_id TEXT NOT NULL,
+    embedding BLOB NOT NULL,
+    image TEXT NOT NULL,
+    face_box TEXT NOT NULL,
+    landmarks TEXT,
+    quality TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (person_id, template_id)
+);
+CREATE INDEX templates_by_embedder ON templates (embedder_id, person_id, template_id);
+
+CREATE TABLE detections (
+    id TEXT NOT NULL PRIMARY KEY,
+    person_id TEXT NOT NULL,
+    site TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    location TEXT NOT NULL,
+    captured_at INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    embedding BLOB
+);
+CREATE INDEX detections_by_person ON detections (person_id, captured_at DESC, id);
+CREATE INDEX detections_by_time ON detections (captured_at DESC, id);
+
+CREATE TABLE outcomes (
+    id TEXT NOT NULL PRIMARY KEY,
+    candidate TEXT NOT NULL,
+    site TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    faces INTEGER NOT NULL,
+    processed_at INTEGER NOT NULL
+);
+CREATE INDEX outcomes_by_time ON outcomes (processed_at, id);
+CREATE INDEX outcomes_by_status ON outcomes (status, processed_at, id);
+
+CREATE TABLE jobs (job_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE host_cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE host_timers (name TEXT PRIMARY KEY, last_run INTEGER, next_run INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE host_deliveries (
+    message_id INTEGER PRIMARY KEY REFERENCES messages ON DELETE CASCADE,
+    in_hand INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE host_poison (
+    message_id INTEGER PRIMARY KEY REFERENCES messages ON DELETE CASCADE,
+    function TEXT NOT NULL,
+    source_queue TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    dequeue_count INTEGER NOT NULL,
+    failed_at INTEGER NOT NULL
+);
+"""
+
+
+def to_us(moment: datetime) -> int:
+    """Whole microseconds since 1970.
+
+    >>> to_us(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    1000000
+    """
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(microseconds: int) -> datetime:
+    """The inverse of `to_us`.
+
+    >>> from_us(1_000_001)
+    datetime.datetime(1970, 1, 1, 0, 0, 1, 1, tzinfo=datetime.timezone.utc)
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
