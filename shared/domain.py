@@ -391,7 +391,7 @@ class Template:
     """A stored reference embedding, with its provenance.
 
     Attributes:
-        template_id: `template_key(image_sha256, embedder_id)`: the same photo adds nothing twice.
+        template_id: `template_key(image, embedder_id)`: the same photo adds nothing twice.
         embedding: (D,) float32, L2-normalised.
         image: blob name in `dataset`: `{person_id}/{sha256}.jpg`.
         face_box: xyxy float pixels of the stored image.
@@ -411,9 +411,9 @@ class Template:
     created_at: datetime
 
 
-def template_key(image_sha256: str, embedder_id: str) -> str:
-    """Id of the template that `embedder_id` makes of one stored image."""
-    return sha256_hex(f"{image_sha256}\n{embedder_id}".encode())[:32]
+def template_key(image: str, embedder_id: str) -> str:
+    """Id of the template that `embedder_id` makes of the stored image of that blob name."""
+    return sha256_hex(f"{image}\n{embedder_id}".encode())[:32]
 
 
 def gallery_hash(template_ids: list[tuple[str, str]]) -> str:

@@ -1,0 +1,25 @@
+"""Recognise: edge crops as they arrive, and images over HTTP."""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+from functions.http import handle
+from functions.services import services
+
+bp = func.Blueprint()
+
+
+@bp.function_name("recognize_candidate")
+@bp.blob_trigger(arg_name="candidate", path="candidates/{name}", connection="CandidateStorage")
+def recognize_candidate(candidate: func.InputStream) -> None:
+    """Verifies, embeds and identifies one crop from the edge, and stores what came of it."""
+    name = (candidate.name or "").removeprefix("candidates/")
+    services().detections().store_candidate(name, candidate.read(), candidate.metadata or {})
+
+
+@bp.function_name("recognize_http")
+@bp.route(route="face-recognition/{*rest}", methods=["GET", "POST"], auth_level=func.AuthLevel.ANONYMOUS)
+async def recognize_http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """`/face-recognition/…`"""
+    return await handle(req, context)

@@ -1,0 +1,33 @@
+"""Train: jobs from the queue, a timer that notices a changed gallery, and the HTTP routes that ask for both."""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+from functions.http import handle
+from functions.services import services
+from shared.messages import TRAIN_QUEUE, TrainRequest
+
+bp = func.Blueprint()
+
+
+@bp.function_name("train_queue")
+@bp.queue_trigger(arg_name="message", queue_name=TRAIN_QUEUE, connection="AzureWebJobsStorage")
+def train_queue(message: func.QueueMessage) -> None:
+    """Runs one training job."""
+    services().train().run(TrainRequest.model_validate_json(message.get_body()))
+
+
+@bp.function_name("train_timer")
+@bp.timer_trigger(arg_name="timer", schedule="%FACERELAY_TRAIN_SCHEDULE%", use_monitor=True)
+def train_timer(timer: func.TimerRequest) -> None:
+    """Asks for a refit when the gallery has changed since the live model was fitted."""
+    if services().train().gallery_changed():
+        services().train_requests().request("fit")
+
+
+@bp.function_name("train_http")
+@bp.route(route="model/{*rest}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+async def train_http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """`/model/…`"""
+    return await handle(req, context)

@@ -1,0 +1,73 @@
+"""HTTP routes of enrolment, compatible with the seed's."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Path, UploadFile
+from pydantic import BaseModel, Field
+
+from functions.services import services
+
+router = APIRouter(prefix="/dataset", tags=["enroll"])
+
+PersonPath = Annotated[
+    str,
+    Path(alias="ID", max_length=200, description="Person; lower-cased, spaces become `_`", examples=["Harrison Ford"]),
+]
+
+
+class FaceId(BaseModel):
+    """Somebody enrolled."""
+
+    id_name: str = Field(examples=["harrison_ford"])
+    number_of_images: int = Field(ge=0, examples=[12])
+
+
+class Dataset(BaseModel):
+    """Everybody enrolled."""
+
+    face_ids: list[FaceId]
+
+
+class Done(BaseModel):
+    """What was done."""
+
+    message: str
+
+
+class ImageAdded(Done):
+    """What became of a photograph."""
+
+    template_id: str
+    added: bool = Field(description="False when this very face image was there already.")
+
+
+@router.get("", response_model=Dataset, summary="Everybody enrolled")
+def list_dataset() -> Dataset:
+    """Ids and how many images each has."""
+    counts = services().enroll().image_counts()
+    return Dataset(face_ids=[FaceId(id_name=person_id, number_of_images=n) for person_id, n in counts])
+
+
+@router.post("/{ID}", response_model=Done, summary="Add a person")
+def add_person(person: PersonPath) -> Done:
+    """Makes room for a person, who is recognised once images are added and the model is trained."""
+    return Done(message=f"{services().enroll().add_person(person)} added")
+
+
+@router.delete("/{ID}", response_model=Done, summary="Remove a person")
+def remove_person(person: PersonPath) -> Done:
+    """Removes images, templates and the person's part of every model, at once."""
+    services().enroll().remove_person(person)
+    return Done(message="removed")
+
+
+@router.post("/{ID}/image", response_model=ImageAdded, summary="Add a photograph of a person")
+def add_image(
+    person: PersonPath, image: Annotated[UploadFile, File(description="Exactly one usable face")]
+) -> ImageAdded:
+    """Verifies that there is exactly one usable face, and stores its image and template."""
+    enrolled = services().enroll().add_image(person, image.file.read())
+    message = "image added" if enrolled.added else "this image was there already"
+    return ImageAdded(message=message, template_id=enrolled.template_id, added=enrolled.added)

@@ -1,0 +1,205 @@
+"""Enrolment: people come, add photographs, and go without a trace.
+
+Every photograph must show exactly one usable face. Only that face and a margin around it is kept, newly encoded, so
+neither bystanders nor the camera's EXIF are stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from shared.vision.decode import ImageLimits, decode_image, encode_jpeg
+from shared.vision.quality import QualityGate, assess
+
+from shared.domain import (
+    DATASET,
+    Face,
+    Float32Array,
+    Person,
+    Quality,
+    Template,
+    UInt8Array,
+    normalise_person_id,
+    percent_safe,
+    sha256_hex,
+    template_key,
+)
+from shared.errors import NotFound, UnusableFace
+from shared.model_registry import ModelRegistry
+from shared.ports import BlobStore, Clock, Detector, Embedder, PersonRepository
+
+logger = logging.getLogger(__name__)
+
+KEPT_MARGIN = 1.0
+"""Margin kept around an enrolled face, as a share of its longer side: enough for any embedder's own crop."""
+
+REFUSALS = {
+    "no_face": "no face was found; use a photo that shows the person's face, upright and in focus",
+    "several_faces": "more than one face was found; use a photo of this person alone",
+    "too_small": "the face is too small; use a closer or larger photo",
+    "too_blurred": "the face is blurred; use a sharper photo",
+    "low_confidence": "the face is not clear enough; use a photo with the whole face visible",
+    "turned_away": "the face is turned away; use a photo from the front",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What became of one photograph. `added` is False when the very same face image was there already."""
+
+    person_id: str
+    template_id: str
+    added: bool
+    quality: Quality
+
+
+class EnrollService:
+    """The gallery's front door.
+
+    Args:
+        gate: what is good enough to recognise somebody by; stricter than the recogniser's.
+        slot: entered while the CPU is used.
+    """
+
+    def __init__(
+        self,
+        *,
+        people: PersonRepository,
+        blobs: BlobStore,
+        registry: ModelRegistry,
+        detector: Detector,
+        embedder: Embedder,
+        gate: QualityGate,
+        limits: ImageLimits,
+        slot: AbstractContextManager[object],
+        clock: Clock,
+    ) -> None:
+        self._people = people
+        self._blobs = blobs
+        self._registry = registry
+        self._detector = detector
+        self._embedder = embedder
+        self._gate = gate
+        self._limits = limits
+        self._slot = slot
+        self._clock = clock
+
+    def add_person(self, name: str) -> str:
+        """Makes room for a person and returns the id.
+
+        Raises:
+            InvalidIdentifier: see `normalise_person_id`.
+            Conflict: the id is taken.
+        """
+        person_id = normalise_person_id(name)
+        self._people.add_person(Person(person_id, self._clock()))
+        logger.info("person added", extra={"action": "person.add"})
+        return person_id
+
+    def add_image(self, name: str, data: bytes, *, source: str = "upload") -> Enrolled:
+        """Adds one photograph to a person.
+
+        Raises:
+            NotFound: the person was not added before.
+            UnusableFace: no face, several, or one that the gate refuses; `reason` says which.
+            InvalidImage, ImageTooLarge: see `decode_image`.
+        """
+        person_id = normalise_person_id(name)
+        self._people.get_person(person_id)
+        with self._slot:
+            image = decode_image(data, self._limits)
+            face, quality = self._only_face(image)
+            embedding = self._embedder.embed([image], [face])[0]
+        kept, kept_face = crop_to_face(image, face)
+        stored = encode_jpeg(kept)
+        digest = sha256_hex(stored)
+        template = self._template(person_id, digest, embedding, kept_face, quality, source)
+        self._blobs.put(DATASET, template.image, stored, content_type="image/jpeg")
+        try:
+            added = self._people.add_template(template)
+        except NotFound:  # the person was removed while this photo was looked at
+            self._blobs.delete(DATASET, template.image)
+            raise
+        logger.info("template added", extra={"action": "template.add", "added": added})
+        return Enrolled(person_id, template.template_id, added, quality)
+
+    def _only_face(self, image: UInt8Array) -> tuple[Face, Quality]:
+        """The one face of the picture; far smaller ones in the background do not count as others."""
+        faces = list(self._detector.detect(image))
+        if not faces:
+            raise refusal("no_face")
+        largest = max(faces, key=lambda face: face.height_px)
+        if any(face is not largest and face.height_px > 0.5 * largest.height_px for face in faces):
+            raise refusal("several_faces")
+        quality = assess(image, largest)
+        if reason := self._gate.reason(quality):
+            raise refusal(reason)
+        return largest, quality
+
+    def _template(
+        self, person_id: str, digest: str, embedding: Float32Array, face: Face, quality: Quality, source: str
+    ) -> Template:
+        left, top, right, bottom = (float(edge) for edge in face.box)
+        landmarks = None if face.landmarks is None else tuple((float(x), float(y)) for x, y in face.landmarks)
+        image = image_name(person_id, digest)
+        return Template(
+            template_id=template_key(image, self._embedder.embedder_id),
+            person_id=person_id,
+            embedder_id=self._embedder.embedder_id,
+            embedding=embedding,
+            image=image,
+            face_box=(left, top, right, bottom),
+            landmarks=landmarks,
+            quality=quality,
+            source=source,
+            created_at=self._clock(),
+        )
+
+    def remove_person(self, name: str) -> None:
+        """Removes a person's row, templates and images, and every model that knows them.
+
+        The row goes first: a training that runs meanwhile looks at it after publishing, and erases again. What an
+        interrupted removal left behind is removed by the next.
+
+        Raises:
+            NotFound: nothing of that id was left anywhere.
+        """
+        person_id = normalise_person_id(name)
+        found = self._people.delete_person(person_id)
+        for blob in list(self._blobs.list(DATASET, prefix=f"{percent_safe(person_id)}/")):
+            found |= self._blobs.delete(DATASET, blob.name)
+        found |= self._registry.erase_person(person_id)
+        if not found:
+            raise NotFound("nobody of that id is enrolled")
+        logger.info("person removed", extra={"action": "person.remove"})
+
+    def image_counts(self) -> list[tuple[str, int]]:
+        """Everybody enrolled and how many images they have, in order of id."""
+        counts = Counter(person_id for person_id, _ in self._people.template_keys(self._embedder.embedder_id))
+        return [(person.person_id, counts[person.person_id]) for person in self._people.list_people()]
+
+
+def image_name(person_id: str, digest: str) -> str:
+    """Blob name of an enrolment image."""
+    return f"{percent_safe(person_id)}/{digest}.jpg"
+
+
+def refusal(reason: str) -> UnusableFace:
+    """The error for a photograph that cannot be enrolled."""
+    return UnusableFace(reason, REFUSALS.get(reason, f"the face cannot be used: {reason}"))
+
+
+def crop_to_face(image: UInt8Array, face: Face) -> tuple[UInt8Array, Face]:
+    """The face with `KEPT_MARGIN` around it, and the same face in the crop's own pixels."""
+    margin = KEPT_MARGIN * max(face.width_px, face.height_px)
+    height, width = image.shape[:2]
+    left, top = (max(0, int(edge - margin)) for edge in face.box[:2])
+    right, bottom = min(width, int(face.box[2] + margin)), min(height, int(face.box[3] + margin))
+    offset = np.array([left, top], dtype=np.float32)
+    landmarks = None if face.landmarks is None else face.landmarks - offset
+    moved = Face(face.box - np.concatenate([offset, offset]), face.confidence, landmarks)
+    return np.ascontiguousarray(image[top:bottom, left:right]), moved

@@ -1,0 +1,167 @@
+"""HTTP routes of questions, compatible with the seed's, and health."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, Field
+
+from functions.services import services
+from shared.domain import Detection, format_time, parse_time
+from shared.errors import FacerelayError
+from shared.ports import DetectionFilter
+
+router = APIRouter(tags=["query"])
+
+PersonPath = Annotated[str, Path(alias="ID", max_length=200, examples=["harrison_ford"])]
+
+
+class PersonId(BaseModel):
+    """Somebody enrolled."""
+
+    face_id: str = Field(examples=["harrison_ford"])
+
+
+class People(BaseModel):
+    """Everybody enrolled."""
+
+    people: list[PersonId]
+
+
+class Sighting(BaseModel):
+    """Where and when somebody was seen."""
+
+    location: str = Field(examples=["lobby"])
+    detected_by_camera_id: str = Field(examples=["entrance"])
+    timestamp: str = Field(examples=["2026-01-02T03:04:05.678Z"])
+
+
+class LastKnownLocation(BaseModel):
+    """The latest sighting, or none."""
+
+    last_known_location: list[Sighting]
+
+
+class DetectionDocument(BaseModel):
+    """A stored detection, without its embedding."""
+
+    id: str
+    person_id: str
+    similarity: float
+    confidence: float
+    threshold: float
+    model_id: str
+    site: str
+    camera: str
+    location: str
+    captured_at: str
+    processed_at: str
+    track: str | None
+    frame_box: tuple[int, int, int, int] | None
+    face_box: tuple[float, float, float, float]
+    candidate: str | None
+
+
+class Detections(BaseModel):
+    """One page, newest first. `continuation` asks for the next; null on the last."""
+
+    detections: list[DetectionDocument]
+    continuation: str | None
+
+
+class Health(BaseModel):
+    """Whether this process can do its work, and why not."""
+
+    live: bool
+    ready: bool
+    reason: str | None
+    model_id: str | None
+
+
+@router.get("/database/people", summary="Everybody enrolled")
+def people() -> People:
+    """Ids only."""
+    return People(people=[PersonId(face_id=person_id) for person_id in services().query().person_ids()])
+
+
+@router.get("/database/{ID}/last-known-location", summary="Where a person was last seen")
+def last_known_location(person: PersonPath) -> LastKnownLocation:
+    """The camera, location and time of the latest detection; an empty list when there is none."""
+    seen = services().query().last_known_location(person)
+    return LastKnownLocation(
+        last_known_location=[
+            Sighting(location=d.location, detected_by_camera_id=d.camera, timestamp=format_time(d.captured_at))
+            for d in ([seen] if seen else [])
+        ]
+    )
+
+
+def detection_document(detection: Detection) -> DetectionDocument:
+    """A detection as JSON tells it: no embedding leaves the system."""
+    fields = {name: getattr(detection, name) for name in DetectionDocument.model_fields}
+    for name in ("captured_at", "processed_at"):
+        fields[name] = format_time(fields[name])
+    return DetectionDocument(**fields)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+@router.get("/api/v1/detections", summary="Detections by person, place and time")
+def detections(
+    person_id: Annotated[str | None, Query(max_length=64, description="A person, or `unknown`")] = None,
+    site: Annotated[str | None, Query(max_length=64)] = None,
+    camera: Annotated[str | None, Query(max_length=64)] = None,
+    location: Annotated[str | None, Query(max_length=64)] = None,
+    since: Annotated[str | None, Query(max_length=40, description="RFC 3339, inclusive")] = None,
+    until: Annotated[str | None, Query(max_length=40, description="RFC 3339, exclusive")] = None,
+    page_size: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    continuation: Annotated[str | None, Query(max_length=1_000)] = None,
+) -> Detections:
+    """Newest first, in pages."""
+    where = DetectionFilter(person_id, site, camera, location, _moment(since), _moment(until))
+    page = services().query().detections(where, page_size=page_size, continuation=continuation)
+    return Detections(
+        detections=[detection_document(d) for d in page.detections],
+        continuation=page.continuation,
+    )
+
+
+@router.get("/debug/IP", summary="Address of the node that answers")
+def debug_ip() -> dict[str, str]:
+    """For load balancers: which node answered."""
+    try:
+        return {"IP": socket.gethostbyname(socket.gethostname())}
+    except OSError:
+        return {"IP": "127.0.0.1"}
+
+
+@router.get("/debug/node-name", summary="Name of the node that answers")
+def debug_node_name() -> dict[str, str]:
+    """For load balancers: which node answered."""
+    return {"node_name": platform.node()}
+
+
+@router.post("/debug/unblock-dataset", summary="Release a stale training lease")
+def unblock_dataset() -> dict[str, str]:
+    """After a training was killed. A training that is alive goes on; two at once do no harm but take longer."""
+    released = services().train_requests().unblock()
+    return {"message": "dataset unblocked" if released else "the dataset was not blocked"}
+
+
+@router.get("/health", summary="Can this process do its work")
+def health(response: Response) -> Health:
+    """200 when models and stores can be used, 503 with the reason when not."""
+    runtime = services().runtime
+    try:
+        model_id = runtime.live_model().model_id
+        runtime.stores.jobs.release_lease("health-check")
+    except FacerelayError as error:
+        response.status_code = 503
+        return Health(live=True, ready=False, reason=f"{error.code}: {error}", model_id=None)
+    return Health(live=True, ready=True, reason=None, model_id=model_id)

@@ -1,0 +1,37 @@
+"""Questions about people and detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shared.domain import Detection, normalise_person_id
+from shared.ports import DetectionFilter, DetectionPage, DetectionRepository, PersonRepository
+
+
+class QueryService:
+    """Reads; changes nothing."""
+
+    def __init__(self, *, people: PersonRepository, detections: DetectionRepository) -> None:
+        self._people = people
+        self._detections = detections
+
+    def person_ids(self) -> Iterator[str]:
+        """Everybody enrolled, in order of id."""
+        return (person.person_id for person in self._people.list_people())
+
+    def last_known_location(self, name: str) -> Detection | None:
+        """The latest detection of a person, or None when there is none.
+
+        Raises:
+            InvalidIdentifier: not an id.
+            NotFound: nobody of that id is enrolled.
+        """
+        person_id = normalise_person_id(name)
+        self._people.get_person(person_id)
+        return self._detections.last_of(person_id)
+
+    def detections(
+        self, where: DetectionFilter, *, page_size: int = 100, continuation: str | None = None
+    ) -> DetectionPage:
+        """One page of detections, newest first."""
+        return self._detections.list(where, page_size=page_size, continuation=continuation)

@@ -1,0 +1,142 @@
+"""HTTP routes of recognition, compatible with the seed's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, Query, UploadFile
+from pydantic import BaseModel, Field
+
+from functions.recognize.service import Provenance, RecognizedFace
+from functions.services import services
+from shared.domain import format_time
+
+router = APIRouter(prefix="/face-recognition", tags=["recognize"])
+
+HTTP_SITE = "http"
+"""`site` of detections whose image came over HTTP and not from a gateway."""
+
+
+class Prediction(BaseModel):
+    """A person's id, or `unknown`, and how probable it is."""
+
+    label: str = Field(examples=["harrison_ford"])
+    confidence: float = Field(
+        ge=0, le=1, examples=[0.97], description="Calibrated probability that the face is the nearest enrolled person."
+    )
+
+
+class BoundingBox(BaseModel):
+    """Pixels of the image that was sent, EXIF orientation applied."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class FaceResult(BaseModel):
+    """One face."""
+
+    top_prediction: Prediction
+    bounding_box: BoundingBox
+    all_predictions: list[Prediction] | None = Field(description="Everybody enrolled; only with include_predictions.")
+
+
+class Results(BaseModel):
+    """Every face of an image, most confident first."""
+
+    faces: list[FaceResult]
+
+
+class Accepted(BaseModel):
+    """What was done with the image."""
+
+    message: str = Field(examples=["2 faces stored"])
+
+
+def _either(form: str | None, query: str | None, default: str) -> str:
+    return form or query or default
+
+
+class Request:
+    """The parameters that all recognition routes share, each accepted as a form field or in the query."""
+
+    def __init__(
+        self,
+        image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")],
+        camera_id: Annotated[str | None, Form(max_length=64)] = None,
+        location_id: Annotated[str | None, Form(max_length=64)] = None,
+        include_predictions: Annotated[bool | None, Form()] = None,
+        query_camera: Annotated[str | None, Query(alias="camera_id", max_length=64)] = None,
+        query_location: Annotated[str | None, Query(alias="location_id", max_length=64)] = None,
+        query_predictions: Annotated[bool | None, Query(alias="include_predictions")] = None,
+    ) -> None:
+        self.image = image
+        self.camera = _either(camera_id, query_camera, "unspecified")
+        self.location = _either(location_id, query_location, "unspecified")
+        self.include_predictions = bool(include_predictions if include_predictions is not None else query_predictions)
+
+    def data(self) -> bytes:
+        return self.image.file.read()
+
+    @property
+    def where(self) -> Provenance:
+        return Provenance(HTTP_SITE, self.camera, self.location)
+
+
+Parameters = Annotated[Request, Depends()]
+
+
+def face_result(found: RecognizedFace, *, include_predictions: bool) -> FaceResult:
+    """One recognised face as the seed's programs read it."""
+    left, top, right, bottom = (round(float(edge), 1) for edge in found.face.box)
+    everybody = found.model.confidences(found.embedding) if include_predictions else None
+    return FaceResult(
+        top_prediction=Prediction(label=found.identity.person_id, confidence=found.identity.confidence),
+        bounding_box=BoundingBox(left=left, top=top, right=right, bottom=bottom),
+        all_predictions=[Prediction(label=who, confidence=p) for who, p in everybody] if everybody else None,
+    )
+
+
+def usable(faces: list[RecognizedFace]) -> list[RecognizedFace]:
+    """The faces that the quality gate let through."""
+    return [found for found in faces if found.rejected is None]
+
+
+@router.get("/get-results", response_model=Results, include_in_schema=False)
+@router.post("/get-results", response_model=Results, summary="Who is in this image")
+def get_results(request: Parameters) -> Results:
+    """Recognises every face of the image. Nothing is stored."""
+    faces = usable(services().recognizer().recognize(request.data()))
+    return Results(faces=[face_result(found, include_predictions=request.include_predictions) for found in faces])
+
+
+@router.post("/store-result", response_model=Accepted, include_in_schema=False)
+@router.post("/store-results", response_model=Accepted, summary="Recognise and store as detections")
+def store_results(request: Parameters) -> Accepted:
+    """Recognises every face of the image and stores a detection for each, at this camera and location, now."""
+    stored = services().detections().store_image(request.data(), request.where)
+    return Accepted(message=f"{len(stored)} faces stored")
+
+
+@router.post("/send-result", response_model=Accepted, include_in_schema=False)
+@router.post("/send-results", response_model=Accepted, summary="Recognise and send to the webhook")
+def send_results(request: Parameters) -> Accepted:
+    """Recognises every face of the image and posts the results to the configured webhook. Nothing is stored."""
+    runtime = services().runtime
+    faces = usable(services().recognizer().recognize(request.data()))
+    document: dict[str, Any] = {
+        "camera_id": request.camera,
+        "location_id": request.location,
+        "timestamp": format_time(runtime.clock()),
+        "faces": [face_result(found, include_predictions=False).model_dump() for found in faces],
+    }
+    runtime.notifier.send(document)
+    return Accepted(message=f"{len(faces)} faces sent")
+
+
+@router.post("/dry-run", response_model=Accepted, summary="Receive only, for measuring the network")
+def dry_run(request: Parameters) -> Accepted:
+    """Reads the image and does nothing with it."""
+    return Accepted(message=f"{len(request.data())} bytes received")

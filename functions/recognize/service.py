@@ -1,0 +1,253 @@
+"""Recognition: from the bytes of an image to identities, and from a candidate to stored detections.
+
+Knows neither Azure nor the environment. `Recognizer` is the vision and the matching; `CandidateService` adds what a
+crop from the edge needs: idempotence, provenance, and an outcome for every candidate.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from shared.vision.decode import ImageLimits, decode_image
+from shared.vision.mtcnn import MtcnnDetector
+from shared.vision.quality import QualityGate, assess
+
+from shared.domain import (
+    Candidate,
+    Detection,
+    Face,
+    Float32Array,
+    Identity,
+    Outcome,
+    Quality,
+    UInt8Array,
+    check_place_id,
+    detection_id,
+    format_time,
+    percent_safe,
+    sha256_hex,
+)
+from shared.errors import IntegrityError, PermanentError
+from shared.matching.model import MatcherModel
+from shared.ports import Clock, DetectionRepository, Embedder
+
+logger = logging.getLogger(__name__)
+
+CROP_FACE_MIN = 0.25
+"""A candidate's face takes at least this share of the crop's shorter side: the edge adds at most 100 % a side."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecognizedFace:
+    """A verified face, who it is, and what a caller may want to know besides.
+
+    Attributes:
+        rejected: why the quality gate would not let it be identified, or None. `identity` is then unknown.
+        embedding: (D,) float32.
+        model: the matcher that answered.
+    """
+
+    face: Face
+    quality: Quality
+    rejected: str | None
+    identity: Identity
+    embedding: Float32Array
+    model: MatcherModel
+
+
+class Recognizer:
+    """Verify, embed, identify.
+
+    Args:
+        detector: verifies faces.
+        embedder: of the same space as the models that `live_model` gives.
+        live_model: called once for each image, so that all its faces are judged by one model.
+        gate: what is good enough to be identified.
+        limits: on images, checked before decoding.
+        max_faces: of one image, most confident first.
+        slot: entered while the CPU is used, so that no more images are worked on than there are cores.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: MtcnnDetector,
+        embedder: Embedder,
+        live_model: Callable[[], MatcherModel],
+        gate: QualityGate,
+        limits: ImageLimits,
+        max_faces: int,
+        slot: AbstractContextManager[object],
+    ) -> None:
+        self._detector = detector
+        self._embedder = embedder
+        self._live_model = live_model
+        self._gate = gate
+        self._limits = limits
+        self._max_faces = max_faces
+        self._slot = slot
+
+    def recognize(self, data: bytes) -> list[RecognizedFace]:
+        """Every face of an image, most confident first.
+
+        Raises:
+            InvalidImage, ImageTooLarge: see `decode_image`.
+        """
+        with self._slot:
+            image = decode_image(data, self._limits)
+            return self._identify(image, list(self._detector.detect(image))[: self._max_faces])
+
+    def recognize_crop(self, data: bytes) -> RecognizedFace | None:
+        """The face that an edge crop was taken for: the one nearest its centre, or None when there is none.
+
+        The crop tells how large its face can be, so the detector looks at two or three scales instead of eleven.
+        """
+        with self._slot:
+            image = decode_image(data, self._limits)
+            side = min(image.shape[:2])
+            faces = self._detector.detect(image, min_face_px=max(12, int(CROP_FACE_MIN * side)))
+            face = _most_central(image, faces)
+            return self._identify(image, [face])[0] if face is not None else None
+
+    def _identify(self, image: UInt8Array, faces: list[Face]) -> list[RecognizedFace]:
+        if not faces:
+            return []
+        model = self._live_model()
+        embeddings = self._embedder.embed([image] * len(faces), faces)
+        recognized = []
+        for face, embedding, identity in zip(faces, embeddings, model.identify(embeddings), strict=True):
+            quality = assess(image, face)
+            rejected = self._gate.reason(quality)
+            recognized.append(RecognizedFace(face, quality, rejected, identity, embedding, model))
+        return recognized
+
+
+def _most_central(image: UInt8Array, faces: list[Face]) -> Face | None:
+    """The face whose centre is nearest the middle of the picture."""
+    if not faces:
+        return None
+    middle = np.array([image.shape[1], image.shape[0]], dtype=np.float32) / 2
+    return min(faces, key=lambda face: float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - middle)))
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where and when an image that came over HTTP was taken, as its sender says."""
+
+    site: str
+    camera: str
+    location: str
+
+    def __post_init__(self) -> None:
+        for kind in ("site", "camera", "location"):
+            check_place_id(kind, getattr(self, kind))
+
+
+class DetectionService:
+    """Turns recognised faces into stored detections, once each.
+
+    Args:
+        embedder_id: of the recogniser's embedder.
+        store_unknown_embeddings: keep the embedding of faces that were given no name.
+    """
+
+    def __init__(
+        self,
+        *,
+        recognizer: Recognizer,
+        detections: DetectionRepository,
+        embedder_id: str,
+        store_unknown_embeddings: bool,
+        clock: Clock,
+    ) -> None:
+        self._recognizer = recognizer
+        self._detections = detections
+        self._embedder_id = embedder_id
+        self._store_unknown_embeddings = store_unknown_embeddings
+        self._clock = clock
+
+    def store_candidate(self, name: str, data: bytes, metadata: Mapping[str, str]) -> Outcome:
+        """Recognises one crop from the edge and stores what came of it. A second delivery changes nothing.
+
+        Detections are written before the outcome: what is interrupted in between is done again, into the same ids.
+        A permanent error becomes the candidate's outcome; a transient one is raised, and the host retries.
+        """
+        content = sha256_hex(data)
+        outcome_id = detection_id(name, content, -1)
+        if (known := self._detections.get_outcome(outcome_id)) is not None:
+            return known
+        site, camera = metadata.get("site", ""), metadata.get("camera", "")
+        try:
+            candidate = Candidate.from_metadata(metadata)
+            site, camera = candidate.site, candidate.camera
+            if content != candidate.sha256:
+                raise IntegrityError("the crop's bytes do not match the hash in its metadata")
+            status, reason = self._recognize_candidate(name, data, candidate)
+        except PermanentError as error:
+            logger.warning("candidate failed: %s", error, extra={"action": "candidate.failed", "code": error.code})
+            status, reason = "failed", error.code
+        faces = 1 if status == "detected" else 0
+        outcome = Outcome(outcome_id, name, site, camera, status, reason, faces, self._clock())
+        self._detections.record_outcome(outcome)
+        logger.info("candidate done", extra={"action": f"candidate.{status}", "reason": reason})
+        return outcome
+
+    def _recognize_candidate(self, name: str, data: bytes, candidate: Candidate) -> tuple[str, str | None]:
+        found = self._recognizer.recognize_crop(data)
+        if found is None:
+            return "rejected", "no_face"
+        if found.rejected is not None:
+            return "rejected", found.rejected
+        self._detections.add(
+            self._detection(
+                found,
+                id=detection_id(name, candidate.sha256, 0),
+                where=Provenance(candidate.site, candidate.camera, candidate.location),
+                candidate=candidate,
+            )
+        )
+        return "detected", None
+
+    def store_image(self, data: bytes, where: Provenance) -> list[tuple[RecognizedFace, Detection]]:
+        """Recognises every face of an image that came over HTTP, and stores a detection for each that is usable."""
+        now = self._clock()
+        name = f"http/{percent_safe(where.camera)}/{format_time(now)}"
+        content = sha256_hex(data)
+        stored = []
+        for index, found in enumerate(self._recognizer.recognize(data)):
+            if found.rejected is None:
+                detection = self._detection(found, id=detection_id(name, content, index), where=where, candidate=None)
+                self._detections.add(detection)
+                stored.append((found, detection))
+        return stored
+
+    def _detection(
+        self, found: RecognizedFace, *, id: str, where: Provenance, candidate: Candidate | None
+    ) -> Detection:
+        now = self._clock()
+        keep = self._store_unknown_embeddings and not found.identity.known
+        left, top, right, bottom = (float(edge) for edge in found.face.box)
+        return Detection(
+            id=id,
+            person_id=found.identity.person_id,
+            similarity=found.identity.similarity,
+            confidence=found.identity.confidence,
+            threshold=found.identity.threshold,
+            model_id=found.model.model_id,
+            embedder_id=self._embedder_id,
+            site=where.site,
+            camera=where.camera,
+            location=where.location,
+            captured_at=candidate.captured_at if candidate else now,
+            processed_at=now,
+            track=candidate.track if candidate else None,
+            frame_box=candidate.frame_box if candidate else None,
+            face_box=(left, top, right, bottom),
+            quality=found.quality,
+            candidate=candidate.blob_name if candidate else None,
+            embedding=found.embedding if keep else None,
+        )

@@ -1,0 +1,162 @@
+"""The services of this process, made once from the runtime, on first use.
+
+Importing this module imports no model code: each service's module is imported when the service is first asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared.bootstrap import Runtime, build
+
+if TYPE_CHECKING:
+    from shared.vision.decode import ImageLimits
+    from shared.vision.quality import QualityGate
+
+    from functions.enroll.service import EnrollService
+    from functions.query.service import QueryService
+    from functions.recognize.service import DetectionService, Recognizer
+    from functions.train.service import TrainRequests, TrainService
+
+Service = TypeVar("Service")
+
+
+class Services:
+    """Every service over one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._made: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def _once(self, name: str, make: Callable[[], Service]) -> Service:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            made: Service = self._made[name]
+            return made
+
+    def image_limits(self) -> ImageLimits:
+        from shared.vision.decode import ImageLimits
+
+        settings = self.runtime.settings
+        return ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_frames)
+
+    def _gate(self, min_size_px: float, min_sharpness: float) -> QualityGate:
+        from shared.vision.quality import QualityGate
+
+        return QualityGate(
+            min_size_px=min_size_px,
+            min_sharpness=min_sharpness,
+            min_confidence=self.runtime.settings.recognize_min_confidence,
+        )
+
+    def recognizer(self) -> Recognizer:
+        from functions.recognize.service import Recognizer
+
+        runtime, settings = self.runtime, self.runtime.settings
+        return self._once(
+            "recognizer",
+            lambda: Recognizer(
+                detector=runtime.pack.detector,
+                embedder=runtime.pack.embedder,
+                live_model=runtime.live_model,
+                gate=self._gate(settings.recognize_min_face_px, settings.recognize_min_sharpness),
+                limits=self.image_limits(),
+                max_faces=settings.max_faces,
+                slot=runtime.slot,
+            ),
+        )
+
+    def detections(self) -> DetectionService:
+        from functions.recognize.service import DetectionService
+
+        runtime = self.runtime
+        return self._once(
+            "detections",
+            lambda: DetectionService(
+                recognizer=self.recognizer(),
+                detections=runtime.stores.detections,
+                embedder_id=runtime.pack.embedder.embedder_id,
+                store_unknown_embeddings=runtime.settings.store_unknown_embeddings,
+                clock=runtime.clock,
+            ),
+        )
+
+    def enroll(self) -> EnrollService:
+        from functions.enroll.service import EnrollService
+
+        runtime, settings = self.runtime, self.runtime.settings
+        return self._once(
+            "enroll",
+            lambda: EnrollService(
+                people=runtime.stores.people,
+                blobs=runtime.stores.blobs,
+                registry=runtime.registry,
+                detector=runtime.pack.detector,
+                embedder=runtime.pack.embedder,
+                gate=self._gate(settings.enroll_min_face_px, settings.enroll_min_sharpness),
+                limits=self.image_limits(),
+                slot=runtime.slot,
+                clock=runtime.clock,
+            ),
+        )
+
+    def train_requests(self) -> TrainRequests:
+        from functions.train.service import TrainRequests
+
+        stores = self.runtime.stores
+        return self._once(
+            "train_requests",
+            lambda: TrainRequests(jobs=stores.jobs, queue=stores.queue, clock=self.runtime.clock),
+        )
+
+    def train(self) -> TrainService:
+        from functions.train.service import FitSettings, TrainService
+
+        runtime, stores = self.runtime, self.runtime.stores
+        return self._once(
+            "train",
+            lambda: TrainService(
+                people=stores.people,
+                blobs=stores.blobs,
+                jobs=stores.jobs,
+                queue=stores.queue,
+                registry=runtime.registry,
+                detector=runtime.pack.detector,
+                embedder=runtime.pack.embedder,
+                limits=self.image_limits(),
+                settings=FitSettings(runtime.embedder_facts, runtime.default_operating, runtime.settings.target_fpir),
+                lease_ttl_s=runtime.settings.lease_ttl_s,
+                slot=runtime.slot,
+                clock=runtime.clock,
+            ),
+        )
+
+    def query(self) -> QueryService:
+        from functions.query.service import QueryService
+
+        stores = self.runtime.stores
+        return self._once("query", lambda: QueryService(people=stores.people, detections=stores.detections))
+
+
+_services: Services | None = None
+_lock = threading.Lock()
+
+
+def services() -> Services:
+    """The process's services, built from the environment on first use."""
+    global _services
+    with _lock:
+        if _services is None:
+            _services = Services(build())
+        return _services
+
+
+def use_services(replacement: Services | None) -> None:
+    """Puts other services in the process's place (the embedded host's, or a test's); None forgets them."""
+    global _services
+    with _lock:
+        _services = replacement

@@ -1,0 +1,100 @@
+"""HTTP routes of training, compatible with the seed's, and the status of jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from functions.services import services
+from functions.train.service import JobKind, job_document
+from shared.errors import NotFound
+
+router = APIRouter(tags=["train"])
+
+STATUS_PATH = "/api/v1/jobs/{job_id}"
+
+
+class JobStatus(BaseModel):
+    """Long work, as it stands."""
+
+    job_id: str
+    kind: str
+    status: str = Field(examples=["succeeded"], description="`queued`, `running`, `succeeded` or `failed`")
+    progress: float = Field(ge=0, le=1)
+    created_at: str
+    updated_at: str
+    result: dict[str, Any]
+    error: str | None
+
+
+class LiveModelFacts(BaseModel):
+    """The live model: what it is, was made from and is worth."""
+
+    manifest: dict[str, Any]
+
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: {"model": JobStatus, "description": "Still at it; ask the URL in `Location`"},
+    500: {"model": JobStatus, "description": "The job failed; `error` says why"},
+}
+
+
+def _run(kind: JobKind, response: Response) -> JobStatus:
+    """Queues a job and waits for it, up to the HTTP limit."""
+    requests = services().train_requests()
+    job = requests.wait(requests.request(kind).job_id, services().runtime.settings.train_http_wait_s)
+    if not job.finished:
+        response.status_code = 202
+        response.headers["Location"] = STATUS_PATH.format(job_id=job.job_id)
+    elif job.status == "failed":
+        response.status_code = 500
+    return JobStatus(**job_document(job))
+
+
+@router.post("/model/generate-emb", responses=_ANSWERS, summary="Make every template anew from its stored image")
+def generate_embeddings(response: Response) -> JobStatus:
+    """Needed after the embedder was changed."""
+    return _run("embed", response)
+
+
+@router.post("/model/optimized-train", responses=_ANSWERS, summary="Refit from stored templates")
+def optimized_train(response: Response) -> JobStatus:
+    """Fits a model to the stored templates and publishes it, with no downtime."""
+    return _run("fit", response)
+
+
+@router.post("/model/train", responses=_ANSWERS, summary="Re-embed, then refit")
+def train(response: Response) -> JobStatus:
+    """Makes every template anew, fits a model and publishes it, with no downtime."""
+    return _run("embed_and_fit", response)
+
+
+@router.get(STATUS_PATH, summary="How a job stands")
+def job_status(job_id: str) -> JobStatus:
+    """For callers that were answered 202."""
+    return JobStatus(**job_document(services().train_requests().job(job_id)))
+
+
+@router.get("/api/v1/models/current", summary="The live model")
+def current_model() -> LiveModelFacts:
+    """The manifest of the live model: threshold, target rate, what it was calibrated on, how many people."""
+    registry = services().runtime.registry
+    pointer = registry.pointer()
+    if pointer is None:
+        raise NotFound("no model was published yet; enrol people and train")
+    manifest = registry.manifest(pointer)
+    return LiveModelFacts(
+        manifest={
+            "model_id": manifest.model_id,
+            "embedder": dict(manifest.embedder),
+            "people": len(manifest.templates),
+            "templates": sum(manifest.templates.values()),
+            "classifier": dict(manifest.classifier),
+            "operating": dict(manifest.operating),
+            "calibration": dict(manifest.calibration),
+            "evaluation": dict(manifest.evaluation),
+            "versions": dict(manifest.versions),
+        }
+    )

@@ -1,0 +1,159 @@
+"""The composition root: the only place that chooses adapters, and the only reader of settings.
+
+`build` is cheap: nothing here imports OpenCV, onnxruntime or an SDK before something needs it, since the platform gives
+a worker ten seconds to import the app. Models are loaded once, behind a lock, by whoever asks first.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.domain import utc_now
+from shared.matching.model import Operating, empty_model
+from shared.model_registry import LiveModel, ModelRegistry
+from shared.ports import (
+    BlobStore,
+    Clock,
+    DetectionRepository,
+    JobRepository,
+    Notifier,
+    PersonRepository,
+    WorkQueue,
+)
+from shared.settings import Settings, StoreSettings
+
+if TYPE_CHECKING:
+    from shared.vision.detectors import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One adapter for each port that keeps something."""
+
+    blobs: BlobStore
+    queue: WorkQueue
+    people: PersonRepository
+    detections: DetectionRepository
+    jobs: JobRepository
+
+
+def open_stores(settings: StoreSettings) -> Stores:
+    """The adapters of the backend that the settings name."""
+    from shared.adapters.local import (
+        LocalBlobStore,
+        LocalDetectionRepository,
+        LocalJobRepository,
+        LocalPersonRepository,
+        LocalStore,
+        LocalWorkQueue,
+    )
+
+    store = LocalStore(settings.data_dir)
+    return Stores(
+        LocalBlobStore(store),
+        LocalWorkQueue(store),
+        LocalPersonRepository(store),
+        LocalDetectionRepository(store),
+        LocalJobRepository(store),
+    )
+
+
+def open_blob_store(settings: StoreSettings) -> BlobStore:
+    """Blobs alone: all that the gateway may touch."""
+    return open_stores(settings).blobs
+
+
+def worker_count(settings: StoreSettings) -> int:
+    """How many images are worked on at a time."""
+    return settings.inference_threads or os.cpu_count() or 1
+
+
+class Runtime:
+    """Everything that services are made from.
+
+    Args:
+        settings: read once, here.
+        stores: the settings' backend, or test doubles.
+        pack: detector and embedder, or test doubles; loaded on first use when None.
+        notifier: the settings' webhook, or a test double.
+        clock: gives UTC-aware times.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stores: Stores | None = None,
+        pack: Pack | None = None,
+        notifier: Notifier | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.stores = stores or open_stores(settings)
+        self.registry = ModelRegistry(self.stores.blobs, clock)
+        self.slot = threading.BoundedSemaphore(worker_count(settings))
+        self._notifier = notifier
+        self._pack = pack
+        self._live_model: LiveModel | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def pack(self) -> Pack:
+        """Detector and embedder.
+
+        Raises:
+            ModelUnavailable: the weights are not in the model cache.
+            IntegrityError: they do not match their hashes.
+        """
+        with self._lock:
+            if self._pack is None:
+                from shared.vision.assets import ModelCache
+                from shared.vision.detectors import load_pack
+
+                cache = ModelCache(self.settings.model_cache)
+                self._pack = load_pack(self.settings.pack, cache, min_face_px=self.settings.recognize_min_face_px)
+            return self._pack
+
+    @property
+    def notifier(self) -> Notifier:
+        """Where `send-results` sends."""
+        with self._lock:
+            if self._notifier is None:
+                from shared.adapters.webhook import WebhookNotifier
+
+                self._notifier = WebhookNotifier(self.settings.webhook_url, timeout_s=self.settings.webhook_timeout_s)
+            return self._notifier
+
+    @property
+    def default_operating(self) -> Operating:
+        """The embedder's conservative operating point, for galleries too small to calibrate on."""
+        spec = self.pack.embedder_spec
+        return Operating(spec.default_threshold, spec.default_slope, spec.default_threshold)
+
+    @property
+    def embedder_facts(self) -> dict[str, Any]:
+        """What the manifest says of the embedder."""
+        return self.pack.embedder_spec.facts()
+
+    @property
+    def live_model(self) -> LiveModel:
+        """The matcher that answers now."""
+        with self._lock:
+            if self._live_model is None:
+                embedder = self.pack.embedder
+                self._live_model = LiveModel(
+                    self.registry,
+                    fallback=empty_model(embedder.embedder_id, embedder.dimension, self.default_operating),
+                    embedder_id=embedder.embedder_id,
+                    poll_s=self.settings.model_poll_s,
+                )
+            return self._live_model
+
+
+def build(settings: Settings | None = None, **doubles: Any) -> Runtime:
+    """The runtime of this process; `doubles` replace parts of it, see `Runtime`."""
+    return Runtime(settings or Settings(), **doubles)

@@ -1,0 +1,290 @@
+"""Publishing and loading models over a `BlobStore`: immutable bundles, and one pointer that moves.
+
+`models/current.json` names the live model and the hash of its manifest. It is replaced under its ETag, and only ever
+by a model that read the gallery later: a slow training cannot bring back what a faster one, or an erasure, replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.domain import MODELS, format_time, sha256_hex
+from shared.errors import (
+    Conflict,
+    FacerelayError,
+    IntegrityError,
+    NotFound,
+    PreconditionFailed,
+    TransientError,
+    UnknownSchema,
+)
+from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, Bundle, Manifest, load_matcher, without_person
+from shared.matching.model import MatcherModel, new_model_id
+from shared.ports import BlobStore, Clock
+
+logger = logging.getLogger(__name__)
+
+POINTER = "current.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The live model's id, the hash of its manifest, and the ETag under which this was read."""
+
+    model_id: str
+    manifest_sha256: str
+    etag: str
+
+
+class ModelRegistry:
+    """Bundles in the `models` container."""
+
+    def __init__(self, blobs: BlobStore, clock: Clock) -> None:
+        self._blobs = blobs
+        self._clock = clock
+
+    def pointer(self) -> Pointer | None:
+        """The live model, or None before the first.
+
+        Raises:
+            IntegrityError: the pointer is unreadable.
+        """
+        try:
+            blob = self._blobs.get(MODELS, POINTER)
+        except NotFound:
+            return None
+        try:
+            fields = json.loads(blob.data)
+            return Pointer(str(fields["model_id"]), str(fields["manifest_sha256"]), blob.properties.etag)
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError("the pointer to the live model is unreadable") from error
+
+    def publish(self, bundle: Bundle) -> None:
+        """Writes a bundle, then moves the pointer to it.
+
+        Raises:
+            Conflict: the live model is of a later gallery.
+        """
+        model_id = bundle.manifest.model_id
+        manifest = bundle.manifest.to_json()
+        for name, data in bundle.files.items():
+            self._blobs.put(MODELS, f"{model_id}/{name}", data)
+        self._blobs.put(MODELS, f"{model_id}/{MANIFEST_FILE}", manifest, content_type="application/json")
+        document = json.dumps(
+            {
+                "model_id": model_id,
+                "manifest_sha256": sha256_hex(manifest),
+                "published_at": format_time(self._clock()),
+            }
+        ).encode()
+        self._move_pointer(model_id, document)
+        logger.info("model published", extra={"action": "model.publish", "model_id": model_id})
+
+    def _move_pointer(self, model_id: str, document: bytes) -> None:
+        while True:
+            live = self.pointer()
+            if live is not None and live.model_id >= model_id:
+                raise Conflict(f"model {live.model_id} is live already and knows a later gallery; train again")
+            try:
+                self._blobs.put(
+                    MODELS,
+                    POINTER,
+                    document,
+                    content_type="application/json",
+                    if_match=live.etag if live else None,
+                    if_absent=live is None,
+                )
+            except PreconditionFailed:
+                continue  # somebody else moved it between the read and the write: compare again
+            return
+
+    def manifest(self, pointer: Pointer) -> Manifest:
+        """The manifest that a pointer promises.
+
+        Raises:
+            IntegrityError: it is missing or does not match its hash.
+        """
+        try:
+            data = self._blobs.get(MODELS, f"{pointer.model_id}/{MANIFEST_FILE}").data
+        except NotFound as error:
+            raise IntegrityError(f"model {pointer.model_id} has no manifest") from error
+        if sha256_hex(data) != pointer.manifest_sha256:
+            raise IntegrityError(f"model {pointer.model_id}: the manifest does not match its hash")
+        return Manifest.from_json(data)
+
+    def load(self, pointer: Pointer) -> Bundle:
+        """The served part of the bundle behind a pointer: manifest and matcher.
+
+        Raises:
+            IntegrityError: something is missing, or the manifest does not match its hash.
+        """
+        return self._with_matcher(self.manifest(pointer))
+
+    def newest_sound(self, embedder_id: str) -> MatcherModel | None:
+        """The newest stored model of an embedder whose files match its manifest.
+
+        It is what is left to answer with when the pointer leads nowhere.
+        """
+        for model_id in reversed(self.list_ids()):
+            try:
+                manifest = Manifest.from_json(self._blobs.get(MODELS, f"{model_id}/{MANIFEST_FILE}").data)
+                if manifest.embedder["embedder_id"] == embedder_id:
+                    return load_matcher(self._with_matcher(manifest))
+            except (NotFound, IntegrityError, UnknownSchema):
+                continue
+        return None
+
+    def _with_matcher(self, manifest: Manifest) -> Bundle:
+        try:
+            data = self._blobs.get(MODELS, f"{manifest.model_id}/{MATCHER_FILE}").data
+        except NotFound as error:
+            raise IntegrityError(f"model {manifest.model_id} lacks {MATCHER_FILE}") from error
+        return Bundle(manifest, {MATCHER_FILE: data})
+
+    def erase_person(self, person_id: str) -> bool:
+        """No model knows `person_id` any more: the live one is replaced at once, older ones that did are deleted.
+
+        Returns:
+            Whether any model did.
+        """
+        found = False
+        while (pointer := self.pointer()) is not None:
+            bundle = self.load(pointer)
+            if person_id not in bundle.manifest.templates:
+                break
+            found = True
+            try:
+                self.publish(without_person(bundle, person_id, model_id=new_model_id(self._clock())))
+            except Conflict:
+                continue  # a training was published meanwhile: it may know the person too
+        for model_id in self.list_ids():
+            if (pointer is None or model_id != pointer.model_id) and self._may_know(model_id, person_id):
+                self.delete(model_id)
+                found = True
+        return found
+
+    def _may_know(self, model_id: str, person_id: str) -> bool:
+        try:
+            manifest = Manifest.from_json(self._blobs.get(MODELS, f"{model_id}/{MANIFEST_FILE}").data)
+        except (NotFound, IntegrityError, UnknownSchema):
+            return True  # nobody can tell what is in it
+        return person_id in manifest.templates
+
+    def prune(self, keep: int) -> None:
+        """Deletes all but the newest `keep` bundles; never the live one."""
+        live = self.pointer()
+        for model_id in self.list_ids()[:-keep]:
+            if live is None or model_id != live.model_id:
+                self.delete(model_id)
+
+    def list_ids(self) -> list[str]:
+        """Ids of all stored models, oldest first."""
+        return sorted({blob.name.split("/")[0] for blob in self._blobs.list(MODELS) if "/" in blob.name})
+
+    def delete(self, model_id: str) -> None:
+        """Removes a bundle that is not live.
+
+        Raises:
+            Conflict: it is live.
+        """
+        live = self.pointer()
+        if live is not None and live.model_id == model_id:
+            raise Conflict(f"model {model_id} is live")
+        for blob in list(self._blobs.list(MODELS, prefix=f"{model_id}/")):
+            self._blobs.delete(MODELS, blob.name)
+
+
+class LiveModel:
+    """The model that answers now. A newer one is loaded beside it, then swapped in: no request waits or fails.
+
+    Args:
+        registry: where the pointer is.
+        fallback: what answers while nothing was ever published.
+        embedder_id: models of any other space are refused.
+        poll_s: how old the last look at the pointer may get before a request starts another in the background.
+        monotonic: seconds, for the tests' sake.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        *,
+        fallback: MatcherModel,
+        embedder_id: str,
+        poll_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._fallback = fallback
+        self._embedder_id = embedder_id
+        self._poll_s = poll_s
+        self._monotonic = monotonic
+        self._model: MatcherModel | None = None
+        self._etag: str | None = None
+        self._checked_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def __call__(self) -> MatcherModel:
+        """The live model. Only the very first call waits for a load.
+
+        Raises:
+            TransientError: the very first load failed for a reason that may pass.
+        """
+        if self._model is None:
+            with self._lock:
+                if self._model is None:
+                    self._refresh()
+        elif self._monotonic() - self._checked_at >= self._poll_s and self._lock.acquire(blocking=False):
+            self._checked_at = self._monotonic()
+            threading.Thread(target=self._refresh_and_release, name="model-refresh", daemon=True).start()
+        return self._model or self._fallback
+
+    def refresh(self) -> MatcherModel:
+        """Looks at the pointer now, and waits for what it names."""
+        with self._lock:
+            self._refresh()
+        return self._model or self._fallback
+
+    def _refresh_and_release(self) -> None:
+        try:
+            self._refresh()
+        finally:
+            self._lock.release()
+
+    def _refresh(self) -> None:
+        """One look at the pointer, under the lock. Whatever goes wrong, the old model stays live.
+
+        Raises:
+            TransientError: there is no old model, and an answer of "unknown" for everybody would be wrong.
+        """
+        self._checked_at = self._monotonic()
+        try:
+            pointer = self._registry.pointer()
+            if pointer is None:
+                self._model, self._etag = self._fallback, None
+            elif self._model is None or pointer.etag != self._etag:
+                self._swap(load_matcher(self._registry.load(pointer)), pointer.etag)
+        except FacerelayError as error:
+            logger.error(
+                "the new model cannot be used; the old one stays live: %s",
+                error,
+                extra={"action": "model.refused", "code": error.code},
+            )
+            if self._model is None:
+                if isinstance(error, TransientError):
+                    raise
+                self._swap(self._registry.newest_sound(self._embedder_id) or self._fallback, None)
+
+    def _swap(self, model: MatcherModel, etag: str | None) -> None:
+        if model.embedder_id != self._embedder_id:
+            raise IntegrityError(
+                f"model {model.model_id} is of embedder {model.embedder_id}, this service of {self._embedder_id}; "
+                "train again with this pack"
+            )
+        self._model, self._etag = model, etag
+        logger.info("model live", extra={"action": "model.live", "model_id": model.model_id})
