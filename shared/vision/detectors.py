@@ -1,0 +1,177 @@
+"""The detectors behind `ports.Detector`, and the factories that make a detector, an embedder or a pack by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from shared.domain import Face, Float32Array, UInt8Array
+from shared.errors import ConfigurationError, IntegrityError
+from shared.ports import Detector
+from shared.vision._onnx import open_session
+from shared.vision.assets import CornerBoxesTable, EmbedderTable, ModelCache, MtcnnTable, YunetTable, resolve_pack
+from shared.vision.boxes import nms
+from shared.vision.embedders import OnnxEmbedder
+from shared.vision.mtcnn import MtcnnDetector
+
+
+class YunetDetector:
+    """YuNet in OpenCV, with landmarks. Keeps state between calls: one instance for each thread.
+
+    Args:
+        table: which network, and with which threshold.
+        input_px: the longer side to which a picture is reduced first, None for the table's; larger finds smaller
+            faces (about 10 px at this size), and takes time with its square.
+        threshold: lowest confidence; None for the table's.
+    """
+
+    def __init__(
+        self, table: YunetTable, cache: ModelCache, *, input_px: int | None = None, threshold: float | None = None
+    ) -> None:
+        self._table = table
+        self._input_px = input_px or table.input_px
+        path = cache.path(table.files["model"])
+        lowest = table.threshold if threshold is None else threshold
+        try:
+            self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), lowest, 0.3, 5_000)
+        except cv2.error as error:
+            raise IntegrityError(f"{path.name} is no network that OpenCV can load") from error
+
+    @property
+    def detector_id(self) -> str:
+        return self._table.detector_id
+
+    def detect(self, image: UInt8Array) -> list[Face]:
+        """Faces of an RGB image (H, W, 3) uint8, in falling order of confidence, with landmarks."""
+        height, width = image.shape[:2]
+        scale = min(1.0, self._input_px / max(height, width))
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        self._network.setInputSize(size)
+        _, found = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        if found is None:
+            return []
+        back = np.array([width / size[0], height / size[1]], np.float32)
+        rows = np.asarray(found, np.float32)[np.argsort(-found[:, 14], kind="stable")]
+        return [
+            Face(
+                np.concatenate([row[:2] * back, (row[:2] + row[2:4]) * back]).astype(np.float32),
+                float(row[14]),
+                (row[4:14].reshape(5, 2) * back).astype(np.float32),
+            )
+            for row in rows
+        ]
+
+
+class CornerBoxesDetector:
+    """A one-shot network such as Ultra-Light: boxes, no landmarks. May be used from several threads at a time.
+
+    Args:
+        threshold: lowest confidence; None for the table's.
+        threads: inside one run, see `_onnx.open_session`.
+    """
+
+    def __init__(
+        self, table: CornerBoxesTable, cache: ModelCache, *, threshold: float | None = None, threads: int = 1
+    ) -> None:
+        self._table = table
+        self._threshold = table.threshold if threshold is None else threshold
+        self._session = open_session(cache.path(table.files["model"]), threads=threads)
+        self._input: str = self._session.get_inputs()[0].name
+
+    @property
+    def detector_id(self) -> str:
+        return self._table.detector_id
+
+    def detect(self, image: UInt8Array) -> list[Face]:
+        """Faces of an RGB image (H, W, 3) uint8, in falling order of confidence, without landmarks."""
+        height, width = image.shape[:2]
+        resized = cv2.resize(image, self._table.input_size, interpolation=cv2.INTER_LINEAR)
+        ordered = resized if self._table.colour == "rgb" else resized[..., ::-1]
+        pixels = (ordered.astype(np.float32) - np.float32(self._table.mean)) * np.float32(self._table.scale)
+        scores, corners = self._session.run(None, {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])})
+        confidences: Float32Array = scores[0, :, 1]
+        sure = np.flatnonzero(confidences > self._threshold)
+        boxes: Float32Array = corners[0, sure] * np.array([width, height, width, height], np.float32)
+        kept = nms(boxes, confidences[sure], self._table.nms_iou)
+        return [Face(boxes[index], float(confidences[sure[index]])) for index in kept]
+
+
+def load_detector(
+    name: str,
+    cache: ModelCache,
+    *,
+    threshold: float | None = None,
+    input_px: int | None = None,
+    min_face_px: float | None = None,
+    threads: int = 1,
+) -> Detector:
+    """The detector of a table `[detector.NAME]`. Options that its kind does not have are left aside.
+
+    Args:
+        threshold: lowest confidence of a face; the table's when None.
+        input_px: longer side of what YuNet sees.
+        min_face_px: smallest face that MTCNN looks for.
+        threads: inside one run.
+
+    Raises:
+        ConfigurationError: no such table.
+        ModelUnavailable: its files are not in the cache.
+    """
+    table = cache.registry.detector.get(name)
+    if isinstance(table, YunetTable):
+        return YunetDetector(table, cache, input_px=input_px, threshold=threshold)
+    if isinstance(table, CornerBoxesTable):
+        return CornerBoxesDetector(table, cache, threshold=threshold, threads=threads)
+    if isinstance(table, MtcnnTable):
+        last = table.thresholds[2] if threshold is None else threshold
+        thresholds = (table.thresholds[0], table.thresholds[1], last)
+        return MtcnnDetector(cache, min_face_px=min_face_px or 20, thresholds=thresholds, table=table, threads=threads)
+    raise ConfigurationError(f"detector {name!r} is none of {', '.join(sorted(cache.registry.detector))}")
+
+
+def load_embedder(name: str, cache: ModelCache, *, threads: int = 1) -> OnnxEmbedder:
+    """The embedder of a table `[embedder.NAME]`.
+
+    Raises:
+        ConfigurationError: no such table.
+        ModelUnavailable: its file is not in the cache.
+    """
+    table = cache.registry.embedder.get(name)
+    if table is None:
+        raise ConfigurationError(f"embedder {name!r} is none of {', '.join(sorted(cache.registry.embedder))}")
+    return OnnxEmbedder(table, cache, threads=threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A detector and an embedder that belong together.
+
+    Attributes:
+        table: how the embedder is fed, and its default threshold; a model bundle repeats it.
+    """
+
+    name: str
+    detector: Detector
+    embedder: OnnxEmbedder
+    table: EmbedderTable
+
+
+def load_pack(setting: str, cache: ModelCache, *, min_face_px: float | None = None, threads: int = 1) -> Pack:
+    """The pack that the setting `pack` names: a built-in one, or the path of a manifest.
+
+    Raises:
+        ConfigurationError: no such pack, or a manifest that cannot work.
+        ModelUnavailable: its files are not there.
+    """
+    registry, name = resolve_pack(setting)
+    cache = ModelCache(cache.directory, registry)
+    pack = registry.pack[name]
+    return Pack(
+        name,
+        load_detector(pack.detector, cache, min_face_px=min_face_px, threads=threads),
+        load_embedder(pack.embedder, cache, threads=threads),
+        registry.embedder[pack.embedder],
+    )
