@@ -1,0 +1,18 @@
+"""The edge gateway: cameras → tracks → best crops → spool → blob store.
+
+Sends the best crops of each face instead of the video. `docs/edge.md` is the operator's page. How a frame goes:
+
+`sources`/`streams` read frames, `camera` has a detector find faces in them, `tracker` joins the faces of one person
+to a track, `best_shot` chooses what is worth sending, `crops` cuts it out, `spool` keeps it on disk until `uploader`
+has brought it to the store. `gateway` runs one thread for each camera. Imports nothing of this project but `shared`.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def uploader_version() -> str:
+    """What a candidate says of the program that made it, such as `facerelay-edge/0.1.0`."""
+    try:
+        return f"facerelay-edge/{version('facerelay')}"
+    except PackageNotFoundError:
+        return "facerelay-edge/0"

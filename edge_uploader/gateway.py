@@ -1,0 +1,275 @@
+"""The gateway: several cameras in one process, one spool, one uploader.
+
+A thread for each camera: decoding and detection release Python's lock. A camera that fails ends alone, with its reason
+in the report; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from edge_uploader.annotate import Annotator
+from edge_uploader.best_shot import BestShotOptions
+from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats
+from edge_uploader.crops import CropOptions
+from edge_uploader.settings import EdgeSettings
+from edge_uploader.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
+from edge_uploader.spool import Spool, SpoolCounts
+from edge_uploader.streams import LiveSource, StreamOptions
+from edge_uploader.tracker import TrackerOptions
+from edge_uploader.uploader import UploadCounts, Uploader
+from shared.domain import UInt8Array, check_place_id, utc_now
+from shared.errors import ConfigurationError
+from shared.ports import BlobStore, Clock, Detector
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+_JOIN_S = 15.0
+_IMAGE_MAX_BYTES = 50_000_000
+_IMAGE_MAX_PIXELS = 100_000_000
+
+DetectorFactory = Callable[[], Detector]
+"""Makes a detector for one camera; each camera has its own, since not every detector may be shared by threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What a run did.
+
+    Attributes:
+        waiting: crops left in the spool, for the next start.
+        duration_s: of the run, by the clock on the wall.
+    """
+
+    site: str
+    cameras: list[CameraStats]
+    uploads: UploadCounts
+    spool: SpoolCounts
+    waiting: int
+    duration_s: float
+
+    @property
+    def failed(self) -> list[CameraStats]:
+        return [camera for camera in self.cameras if camera.state == "failed"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "site": self.site,
+            "cameras": [camera.to_json() for camera in self.cameras],
+            "crops": sum(camera.crops for camera in self.cameras),
+            "uploaded": self.uploads.uploaded,
+            "already_there": self.uploads.already_there,
+            "bytes_uploaded": self.uploads.bytes_uploaded,
+            "retries": self.uploads.retries,
+            "refused": self.uploads.refused,
+            "torn": self.spool.torn,
+            "spool_full": self.spool.times_full,
+            "waiting": self.waiting,
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+class Gateway:
+    """Runs cameras until all have ended or it is told to stop.
+
+    Args:
+        spool: closed at the end of `run`.
+        drain_s: how long to wait for the spool to empty at the end.
+    """
+
+    def __init__(
+        self, site: str, cameras: Sequence[Camera], spool: Spool, uploader: Uploader, *, drain_s: float = 30.0
+    ) -> None:
+        self._site, self._cameras, self._spool, self._uploader = site, list(cameras), spool, uploader
+        self._drain_s = drain_s
+        self._began = time.monotonic()
+
+    def report(self) -> GatewayReport:
+        """As things stand; may be asked for while it runs."""
+        return GatewayReport(
+            site=self._site,
+            cameras=[camera.stats() for camera in self._cameras],
+            uploads=self._uploader.counts,
+            spool=self._spool.counts,
+            waiting=self._spool.waiting,
+            duration_s=time.monotonic() - self._began,
+        )
+
+    def run(self, stop: threading.Event, on_tick: Callable[[GatewayReport], None] | None = None) -> GatewayReport:
+        """Works until every camera has ended or `stop` is set, then waits for the spool to empty.
+
+        Args:
+            stop: set by a signal handler, or another thread.
+            on_tick: called about four times a second, for a progress display.
+        """
+        self._began = time.monotonic()
+        threads = [threading.Thread(target=camera.run, name=camera.name, daemon=True) for camera in self._cameras]
+        self._uploader.start()
+        for thread in threads:
+            thread.start()
+        logger.info("gateway started", extra={"action": "edge_start", "cameras": len(threads)})
+        try:
+            while not stop.is_set() and any(thread.is_alive() for thread in threads):
+                stop.wait(_TICK_S)
+                if on_tick is not None:
+                    on_tick(self.report())
+        finally:
+            self._finish(threads)
+        report = self.report()
+        logger.info("gateway stopped", extra={"action": "edge_stop", "waiting": report.waiting})
+        if on_tick is not None:
+            on_tick(report)
+        return report
+
+    def _finish(self, threads: Sequence[threading.Thread]) -> None:
+        """Cameras first, since they still put the best shots of open tracks into the spool."""
+        for camera in self._cameras:
+            camera.stop()
+        for thread in threads:
+            thread.join(_JOIN_S)
+        if not self._spool.wait_empty(self._drain_s):
+            logger.warning(
+                "crops are left in the spool for the next start",
+                extra={"action": "edge_left", "waiting": self._spool.waiting},
+            )
+        self._uploader.stop()
+        self._spool.close()
+
+
+def open_source(
+    text: str,
+    settings: EdgeSettings,
+    *,
+    loop: bool = False,
+    start: datetime | None = None,
+    clock: Clock = utc_now,
+    read_image: ImageReader | None = None,
+) -> Source:
+    """The source that `text` names: digits are a webcam, `…://…` a stream, a folder images, else a video file."""
+    sampler = FrameSampler(settings.edge_fps, settings.edge_skip_frames)
+    if text.isdigit() or "://" in text:
+        options = StreamOptions(
+            settings.edge_stream_timeout_s, settings.edge_stream_backoff_max_s, settings.edge_stream_give_up_s
+        )
+        return LiveSource(int(text) if text.isdigit() else text, sampler, options, clock=clock)
+    path = Path(text).expanduser()
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        # Images are looked at one by one: a frame rate has no meaning for them, skipping has.
+        sampler = FrameSampler(0.0, settings.edge_skip_frames)
+        return ImageFolder(path, sampler, read=read_image or _read_image, start=start)
+    return VideoFile(path, sampler, start=start, loop=loop, clock=clock)
+
+
+def build_gateway(
+    settings: EdgeSettings,
+    specs: Sequence[CameraSpec],
+    store: BlobStore,
+    *,
+    detector_factory: DetectorFactory | None = None,
+    annotate: Path | None = None,
+    loop: bool = False,
+    start: datetime | None = None,
+) -> Gateway:
+    """Puts a gateway together.
+
+    Args:
+        annotate: folder for annotated pictures, or None.
+        loop: play video files again and again, as stand-ins for live cameras.
+        start: when the recordings began; None for what the files say.
+
+    Raises:
+        ConfigurationError: no camera, two of one name, an unknown detector, or the spool is in use.
+        ModelUnavailable: the detector's weights are not there.
+    """
+    from shared.vision.decode import encode_jpeg
+
+    from shared.vision.quality import assess
+
+    names = [spec.name for spec in specs]
+    if not names:
+        raise ConfigurationError("no camera was given")
+    if len(set(names)) < len(names):
+        raise ConfigurationError("two cameras have the same name; a camera's name is its id")
+    check_place_id("site", settings.edge_site)
+    make_detector = detector_factory or (lambda: load_edge_detector(settings))
+    run = secrets.token_hex(4)
+    spool = Spool(settings.edge_spool_dir, limit_bytes=settings.edge_spool_limit_bytes)
+    try:
+        cameras = [
+            Camera(
+                spec.name,
+                open_source(spec.source, settings, loop=loop, start=start),
+                make_detector(),
+                spool,
+                camera_options(settings, spec),
+                assess=assess,
+                encode=encode_jpeg,
+                run=run,
+                observer=Annotator(annotate, spec.name, fps=settings.edge_fps or 25.0) if annotate else None,
+            )
+            for spec in specs
+        ]
+    except BaseException:
+        spool.close()
+        raise
+    uploader = Uploader(
+        spool, store, threads=settings.edge_upload_threads, backoff_max_s=settings.edge_upload_backoff_max_s
+    )
+    return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s)
+
+
+def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
+    """The part of the settings that concerns one camera."""
+    location = spec.location or settings.edge_location or spec.name
+    check_place_id("location", location)
+    return CameraOptions(
+        site=settings.edge_site,
+        location=location,
+        low_confidence=settings.edge_low_confidence,
+        min_face_px=settings.edge_min_face_px,
+        every_frame=settings.edge_every_frame,
+        crops=CropOptions(settings.edge_crop_margin, settings.edge_max_face_px, settings.edge_jpeg_quality),
+        tracker=TrackerOptions(high_confidence=settings.edge_high_confidence, max_age_s=settings.edge_track_max_age_s),
+        shots=BestShotOptions(
+            shots=settings.edge_shots_per_track,
+            spacing_s=settings.edge_shot_spacing_s,
+            refresh_s=settings.edge_shot_refresh_s,
+            good_enough=settings.edge_good_enough,
+            first_after_s=settings.edge_first_shot_s,
+        ),
+    )
+
+
+def load_edge_detector(settings: EdgeSettings) -> Detector:
+    """The detector that the settings name, at the size and threshold that they name.
+
+    Raises:
+        ConfigurationError: no such detector.
+        ModelUnavailable: its weights are not in the cache.
+    """
+    from shared.vision.assets import ModelCache
+    from shared.vision.detectors import load_detector
+
+    return load_detector(
+        settings.edge_detector,
+        ModelCache(settings.model_cache),
+        threshold=settings.edge_low_confidence,
+        input_px=settings.edge_detect_px,
+        # Its boxes are a little tighter than those that the limit is meant for.
+        min_face_px=0.8 * settings.edge_min_face_px,
+    )
+
+
+def _read_image(path: Path) -> UInt8Array:
+    from shared.vision.decode import ImageLimits, decode_image
+
+    return decode_image(path.read_bytes(), ImageLimits(_IMAGE_MAX_BYTES, _IMAGE_MAX_PIXELS, 1))

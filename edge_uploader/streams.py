@@ -1,0 +1,213 @@
+"""Live sources: RTSP and HTTP streams, and webcams.
+
+A reading thread takes every frame as it comes and keeps only the newest, so that a slow detector sees the present and
+not a growing past. When frames stop coming the stream is opened again, with waits that grow and are spread at random.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from edge_uploader.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
+from shared.domain import UInt8Array, utc_now
+from shared.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+_FIRST_WAIT_S = 0.5
+_STEADY_S = 5.0
+
+
+class Capture(Protocol):
+    """The part of `cv2.VideoCapture` that is used here."""
+
+    def isOpened(self) -> bool: ...  # OpenCV's name
+
+    def grab(self) -> bool: ...
+
+    def retrieve(self) -> tuple[bool, UInt8Array]: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How a stream is kept alive.
+
+    Attributes:
+        timeout_s: of opening, and of a read.
+        backoff_max_s: longest wait between two attempts.
+        give_up_s: without a frame for so long, it has ended; 0 for never.
+    """
+
+    timeout_s: float = 10.0
+    backoff_max_s: float = 30.0
+    give_up_s: float = 0.0
+
+
+def backoff_s(attempt: int, longest_s: float, draw: float) -> float:
+    """Wait before attempt `attempt` (from 1): doubles from half a second to `longest_s`, times ½ to 1.
+
+    Args:
+        draw: random, 0 to 1: cameras that went away together should not be called together.
+
+    >>> backoff_s(3, 30.0, 1.0)
+    2.0
+    """
+    return min(longest_s, _FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * draw)
+
+
+def public_name(address: str | int) -> str:
+    """The address without user, password and query, which must not reach a log.
+
+    >>> public_name("rtsp://admin:secret@10.0.0.9:554/ch1?token=1")
+    'rtsp://10.0.0.9:554/ch1'
+    """
+    if isinstance(address, int):
+        return f"webcam {address}"
+    scheme, _, rest = address.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def open_capture(address: str | int, timeout_s: float) -> Capture:
+    """Opens a stream with FFmpeg (RTSP over TCP: over UDP a lost packet smears the picture), or a webcam."""
+    if isinstance(address, int):
+        return cv2.VideoCapture(address)  # type: ignore[return-value]
+    # OpenCV takes FFmpeg's options from nowhere else; one value suits every camera of this process.
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    timeout_ms = int(timeout_s * 1000)
+    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)  # type: ignore[return-value]
+
+
+class LiveSource:
+    """A stream or a webcam.
+
+    Args:
+        address: `rtsp://…`, `http://…`, or a webcam's index.
+        opener: opens the address; another one in tests.
+    """
+
+    continuous = True
+
+    def __init__(
+        self,
+        address: str | int,
+        sampler: FrameSampler,
+        options: StreamOptions | None = None,
+        *,
+        clock: Clock = utc_now,
+        opener: Callable[[str | int, float], Capture] = open_capture,
+    ) -> None:
+        self.counts = SourceCounts()
+        self.problem: str | None = None
+        self._address, self._name, self._sampler = address, public_name(address), sampler
+        self._options, self._clock, self._opener = options or StreamOptions(), clock, opener
+        self._closed = threading.Event()
+        self._arrived = threading.Condition()
+        self._latest: Frame | None = None
+        self._ended = False
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def frames(self) -> Iterator[Frame]:
+        """The newest frame, each time one is asked for. Raises `SourceUnusable` when the stream is given up."""
+        reader = threading.Thread(target=self._read, name=f"read {self._name}", daemon=True)
+        reader.start()
+        try:
+            while True:
+                with self._arrived:
+                    self._arrived.wait_for(lambda: self._latest or self._ended or self._closed.is_set())
+                    frame, self._latest = self._latest, None
+                if self._closed.is_set():
+                    return
+                if frame is None:
+                    raise SourceUnusable(f"{self.problem or self._name}; given up")
+                yield frame
+        finally:
+            self.close()
+            reader.join(self._options.timeout_s)
+
+    def _read(self) -> None:
+        """The reading thread: keeps the stream open until it is closed or given up."""
+        began = last_frame = time.monotonic()
+        attempt = 0
+        try:
+            while not self._closed.is_set():
+                opened = time.monotonic()
+                delivered = self._read_once(began)
+                if delivered is not None:
+                    last_frame = delivered
+                    # A stream that breaks off right after it was opened must not be called again without a wait.
+                    attempt = 0 if last_frame - opened > _STEADY_S else attempt
+                attempt += 1
+                silent_s = time.monotonic() - last_frame
+                if self._closed.is_set() or 0 < self._options.give_up_s <= silent_s:
+                    return
+                self._wait(attempt)
+        except Exception:
+            # The edge of the thread: whatever OpenCV throws is this camera's problem alone.
+            logger.exception("reading failed", extra={"action": "stream_error"})
+            self.problem = f"{self._name}: reading failed"
+        finally:
+            with self._arrived:
+                self._ended = True
+                self._arrived.notify_all()
+
+    def _wait(self, attempt: int) -> None:
+        wait_s = backoff_s(attempt, self._options.backoff_max_s, random.random())  # noqa: S311 (not a secret)
+        if attempt == 1:
+            logger.warning("%s; trying again until it answers", self.problem, extra={"action": "stream_lost"})
+        self.counts.reconnects += 1
+        self._closed.wait(wait_s)
+
+    def _read_once(self, began: float) -> float | None:
+        """Opens the stream and reads until it fails: when the last frame came (monotonic), or None without any."""
+        capture = self._opener(self._address, self._options.timeout_s)
+        delivered: float | None = None
+        try:
+            if not capture.isOpened():
+                self.problem = f"{self._name} cannot be opened"
+                return None
+            while not self._closed.is_set() and capture.grab():
+                delivered = time.monotonic()
+                if self.problem is not None:
+                    logger.info("%s answers again", self._name, extra={"action": "stream_back"})
+                    self.problem = None
+                self._take(capture, delivered - began)
+            self.problem = f"{self._name} stopped giving frames"
+            return delivered
+        finally:
+            capture.release()
+
+    def _take(self, capture: Capture, position_s: float) -> None:
+        """Decodes a frame that is wanted and puts it where the consumer finds it, over the one it has not taken."""
+        index = self.counts.grabbed
+        self.counts.grabbed += 1
+        if not self._sampler.wants(position_s):
+            self.counts.skipped += 1
+            return
+        captured_at = self._clock()
+        ok, bgr = capture.retrieve()
+        if not ok:
+            self.counts.unreadable["frame that cannot be decoded"] += 1
+            return
+        image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        with self._arrived:
+            self.counts.dropped += self._latest is not None
+            self._latest = Frame(image, captured_at, index, position_s)
+            self._arrived.notify()
