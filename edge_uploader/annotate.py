@@ -24,7 +24,7 @@ _MOST_CROPS = 400
 
 
 def draw_tracks(image: UInt8Array, tracks: list[Track], sent: set[str]) -> UInt8Array:
-    """A copy of the RGB frame with a box for each track: grey while tentative, then green; orange when a crop was sent."""
+    """A copy of the RGB frame with a box for each track: grey while tentative, then green; orange: sent."""
     canvas = image.copy()
     thickness = max(1, round(image.shape[1] / 640))
     for track in tracks:

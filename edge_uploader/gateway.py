@@ -191,7 +191,6 @@ def build_gateway(
         ModelUnavailable: the detector's weights are not there.
     """
     from shared.vision.decode import encode_jpeg
-
     from shared.vision.quality import assess
 
     names = [spec.name for spec in specs]

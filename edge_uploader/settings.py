@@ -21,7 +21,7 @@ class EdgeSettings(StoreSettings):
         "", description="Where the cameras are, for those that do not say. Empty: the camera's own id."
     )
 
-    edge_detector: str = Field("yunet", description="Face detector: `yunet`, `ultralight` or `mtcnn`.")
+    edge_detector: str = Field("yunet", description="Face detector: `yunet`, `ultra_light` or `mtcnn`.")
     edge_detect_px: int = Field(
         960,
         ge=160,

@@ -1,0 +1,252 @@
+"""`facerelay edge run` and `facerelay extract`: the gateway on the command line."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edge_uploader.camera import CameraSpec, CameraStats
+from edge_uploader.gateway import Gateway, GatewayReport, build_gateway, load_edge_detector, open_source
+from edge_uploader.settings import EdgeSettings
+from edge_uploader.sources import SourceUnusable
+from local.cli.console import Json, clear_errors, console, fail, messages, print_json
+from shared.domain import parse_time
+
+app = typer.Typer(no_args_is_help=True, help="The edge gateway: cameras in, best face crops out.")
+_ONCE_GIVE_UP_S = 15.0
+_STATE_STYLE = {"running": "green", "failed": "bold red", "finished": "dim", "waiting": "yellow"}
+
+Fps = Annotated[float | None, typer.Option("--fps", "--target-fps", help="Frames looked at each second; 0: all.")]
+SkipFrames = Annotated[int | None, typer.Option(help="Frames passed over after each one looked at.")]
+MinSize = Annotated[int | None, typer.Option(help="Discard faces smaller than this (px) on the long axis.")]
+MaxSize = Annotated[int | None, typer.Option(help="Scale down faces larger than this (px) on the long axis.")]
+
+
+@app.callback()
+def _edge() -> None:
+    """Keeps `run` a command of its own: Typer would fold an app with one command."""
+
+
+@app.command()
+def run(
+    camera: Annotated[
+        list[str],
+        typer.Option(help="NAME=SOURCE or NAME@LOCATION=SOURCE: video, folder, URL, webcam index. Repeat it."),
+    ],
+    site: Annotated[str | None, typer.Option(help="Id of the site.")] = None,
+    location: Annotated[str | None, typer.Option(help="Where cameras are that do not say.")] = None,
+    fps: Fps = None,
+    skip_frames: SkipFrames = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Send every face of every frame; no tracker.")
+    ] = False,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Write annotated frames, video and crops to this folder.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="When the recordings began (RFC 3339).")] = None,
+    once: Annotated[
+        bool | None,
+        typer.Option("--once/--loop", help="Once: end when a stream stays away. Loop: replay files as live cameras."),
+    ] = None,
+    spool: Annotated[Path | None, typer.Option(help="Folder of the spool.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Reads cameras and sends the best crops of each face. Exit code 1 when a camera failed."""
+    with _one_line_errors():
+        from shared.bootstrap import open_blob_store
+
+        give_up_s = _ONCE_GIVE_UP_S if once else None
+        settings = _settings(
+            edge_site=site,
+            edge_location=location,
+            edge_fps=fps,
+            edge_skip_frames=skip_frames,
+            edge_min_face_px=min_size,
+            edge_max_face_px=max_size,
+            edge_every_frame=every_frame or None,
+            edge_spool_dir=spool,
+            edge_stream_give_up_s=give_up_s,
+        )
+        gateway = build_gateway(
+            settings,
+            [CameraSpec.parse(text) for text in camera],
+            open_blob_store(settings),
+            annotate=annotate,
+            loop=once is False,
+            start=_time(start),
+        )
+    report = _run(gateway)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        console.print(_summary(report))
+    for failed in report.failed:
+        messages.print(f"[bold red]{escape(failed.camera)}[/]: {escape(failed.error or '')}")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def extract(
+    video: Annotated[str, typer.Argument(help="Video file, stream or folder of images.")],
+    outdir: Annotated[Path, typer.Argument(help="Folder for the face images.")],
+    fps: Fps = 0.0,
+    skip_frames: SkipFrames = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+    as_json: Json = False,
+) -> None:
+    """Writes the faces of a video to a folder, and says how many, how large and how heavy they are."""
+    from edge_uploader.crops import CropOptions
+    from edge_uploader.extract import ExtractStats, extract_faces
+    from shared.vision.decode import encode_jpeg
+
+    stats, broken = ExtractStats(), ""
+    with _one_line_errors():
+        settings = _settings(
+            edge_fps=fps, edge_skip_frames=skip_frames, edge_min_face_px=min_size, edge_max_face_px=max_size
+        )
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=messages
+        ) as progress:
+            task = progress.add_task("reading", total=None)
+
+            def tick(now: ExtractStats) -> None:
+                progress.update(task, description=f"{now.frames} frames, {len(now.sizes)} faces")
+
+            try:
+                extract_faces(
+                    open_source(video, settings),
+                    load_edge_detector(settings),
+                    outdir,
+                    encode=encode_jpeg,
+                    min_confidence=settings.edge_high_confidence,
+                    min_face_px=settings.edge_min_face_px,
+                    crops=CropOptions(settings.edge_crop_margin, settings.edge_max_face_px, settings.edge_jpeg_quality),
+                    stats=stats,
+                    on_frame=tick,
+                )
+            except SourceUnusable as error:
+                broken = str(error)
+    _print_extract(stats.to_json(), as_json)
+    if broken:
+        messages.print(f"[bold red]error[/]: {escape(broken)}")
+        raise typer.Exit(1)
+
+
+def _print_extract(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(values)
+        return
+    table = Table("images", "average height", "average width", "average size", "frames")
+    table.add_row(
+        str(values["images"]),
+        f"{values['average_height_px']} px",
+        f"{values['average_width_px']} px",
+        _size(values["average_bytes"]),
+        str(values["frames"]),
+    )
+    console.print(table)
+
+
+def _run(gateway: Gateway) -> GatewayReport:
+    """Runs it under a live table until its cameras end or a signal comes; a second signal ends it at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if not messages.is_terminal:
+            return gateway.run(stop)
+        with Live(_table(gateway.report()), console=messages, refresh_per_second=4, transient=True) as live:
+            return gateway.run(stop, lambda report: live.update(_table(report)))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _table(report: GatewayReport) -> Table:
+    table = Table(title=f"site {escape(report.site)}", caption=_caption(report))
+    for heading in ("camera", "location", "state"):
+        table.add_column(heading)
+    for heading in ("frames", "dropped", "faces", "tracks", "crops", "sent on", "frames/s"):
+        table.add_column(heading, justify="right")
+    table.add_column("problem", overflow="fold")
+    for camera in report.cameras:
+        table.add_row(*_row(camera))
+    return table
+
+
+def _row(camera: CameraStats) -> list[str]:
+    style = _STATE_STYLE.get(camera.state, "")
+    unreadable = sum(camera.images_unreadable.values())
+    problem = camera.error or (f"{unreadable} unreadable: {', '.join(camera.images_unreadable)}" if unreadable else "")
+    return [
+        escape(camera.camera),
+        escape(camera.location),
+        f"[{style}]{camera.state}[/]" if style else camera.state,
+        str(camera.frames),
+        str(camera.frames_dropped),
+        str(camera.detections),
+        str(camera.tracks),
+        str(camera.crops),
+        _size(camera.bytes),
+        str(camera.to_json()["frames_per_s"]),
+        escape(problem),
+    ]
+
+
+def _summary(report: GatewayReport) -> Table:
+    table = _table(report)
+    table.title = f"site {escape(report.site)}, {report.duration_s:.1f} s"
+    return table
+
+
+def _caption(report: GatewayReport) -> str:
+    parts = [f"{report.uploads.uploaded} uploaded", _size(report.uploads.bytes_uploaded), f"{report.waiting} waiting"]
+    if report.uploads.refused:
+        parts.append(f"{report.uploads.refused} refused")
+    if report.uploads.unreachable:
+        parts.append("the store does not answer")
+    return " · ".join(parts)
+
+
+def _size(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def _time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+def _settings(**options: Any) -> EdgeSettings:
+    """Settings from the environment, with the options that were given over them."""
+    return EdgeSettings(**{name: value for name, value in options.items() if value is not None})
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What is wrong in a line for the operator, settings included."""
+    try:
+        with clear_errors():
+            yield
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in error.errors())
+        fail(escape("; ".join(problems)), hint="docs/edge.md describes every setting")
