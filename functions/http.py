@@ -167,15 +167,21 @@ class Guard:
         return not length.isdigit() or int(length) > self._max_body_bytes
 
 
-_middleware: func.AsgiMiddleware | None = None
+_application: FastAPI | None = None
 _lock = threading.Lock()
+
+
+def application() -> FastAPI:
+    """The process's application, built on first use."""
+    global _application
+    with _lock:
+        if _application is None:
+            _application = build_api()
+        return _application
 
 
 async def handle(request: func.HttpRequest, context: func.Context | None) -> func.HttpResponse:
     """What every HTTP trigger does with its request."""
-    global _middleware
-    if _middleware is None:
-        with _lock:
-            if _middleware is None:
-                _middleware = func.AsgiMiddleware(build_api())
-    return await _middleware.handle_async(request, context)
+    middleware = func.AsgiMiddleware(application())  # type: ignore[no-untyped-call]
+    response: func.HttpResponse = await middleware.handle_async(request, context)
+    return response

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from shared.bootstrap import Runtime, build
 
 if TYPE_CHECKING:
-    from shared.vision.decode import ImageLimits
-    from shared.vision.quality import QualityGate
-
     from functions.enroll.service import EnrollService
     from functions.query.service import QueryService
     from functions.recognize.service import DetectionService, Recognizer
     from functions.train.service import TrainRequests, TrainService
+    from shared.vision.decode import ImageLimits
+    from shared.vision.quality import QualityGate
 
 Service = TypeVar("Service")
 
@@ -128,7 +127,9 @@ class Services:
                 detector=runtime.pack.detector,
                 embedder=runtime.pack.embedder,
                 limits=self.image_limits(),
-                settings=FitSettings(runtime.embedder_facts, runtime.default_operating, runtime.settings.target_fpir),
+                settings=FitSettings(
+                    runtime.embedder_table.model_dump(), runtime.default_operating, runtime.settings.target_fpir
+                ),
                 lease_ttl_s=runtime.settings.lease_ttl_s,
                 slot=runtime.slot,
                 clock=runtime.clock,
@@ -139,7 +140,11 @@ class Services:
         from functions.query.service import QueryService
 
         stores = self.runtime.stores
-        return self._once("query", lambda: QueryService(people=stores.people, detections=stores.detections))
+        embedder_id = self.runtime.embedder_table.embedder_id
+        return self._once(
+            "query",
+            lambda: QueryService(people=stores.people, detections=stores.detections, embedder_id=embedder_id),
+        )
 
 
 _services: Services | None = None

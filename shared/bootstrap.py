@@ -26,7 +26,11 @@ from shared.ports import (
 from shared.settings import Settings, StoreSettings
 
 if TYPE_CHECKING:
+    from shared.vision.assets import EmbedderTable
     from shared.vision.detectors import Pack
+
+DEFAULT_SLOPE = 20.0
+"""Steepness of confidence around an uncalibrated threshold: 0.88 at a similarity 0.1 above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +133,35 @@ class Runtime:
             return self._notifier
 
     @property
-    def default_operating(self) -> Operating:
-        """The embedder's conservative operating point, for galleries too small to calibrate on."""
-        spec = self.pack.embedder_spec
-        return Operating(spec.default_threshold, spec.default_slope, spec.default_threshold)
+    def embedder_table(self) -> EmbedderTable:
+        """What is known of the embedder without loading it.
+
+        Raises:
+            ConfigurationError: the setting `pack` names none.
+        """
+        from shared.vision.assets import resolve_pack
+
+        registry, name = resolve_pack(self.settings.pack)
+        return registry.embedder[registry.pack[name].embedder]
 
     @property
-    def embedder_facts(self) -> dict[str, Any]:
-        """What the manifest says of the embedder."""
-        return self.pack.embedder_spec.facts()
+    def default_operating(self) -> Operating:
+        """The embedder's conservative operating point, for galleries too small to calibrate on."""
+        threshold = self.embedder_table.default_threshold
+        return Operating(threshold, DEFAULT_SLOPE, threshold)
 
     @property
     def live_model(self) -> LiveModel:
         """The matcher that answers now."""
         with self._lock:
             if self._live_model is None:
-                embedder = self.pack.embedder
+                table = self.embedder_table
                 self._live_model = LiveModel(
                     self.registry,
-                    fallback=empty_model(embedder.embedder_id, embedder.dimension, self.default_operating),
-                    embedder_id=embedder.embedder_id,
-                    poll_s=self.settings.model_poll_s,
+                    fallback=empty_model(table.embedder_id, table.dimension, self.default_operating),
+                    embedder_id=table.embedder_id,
                 )
+                self._live_model.poll(self.settings.model_poll_s)
             return self._live_model
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.domain import MODELS, format_time, sha256_hex
@@ -206,27 +204,14 @@ class LiveModel:
         registry: where the pointer is.
         fallback: what answers while nothing was ever published.
         embedder_id: models of any other space are refused.
-        poll_s: how old the last look at the pointer may get before a request starts another in the background.
-        monotonic: seconds, for the tests' sake.
     """
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        *,
-        fallback: MatcherModel,
-        embedder_id: str,
-        poll_s: float,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, registry: ModelRegistry, *, fallback: MatcherModel, embedder_id: str) -> None:
         self._registry = registry
         self._fallback = fallback
         self._embedder_id = embedder_id
-        self._poll_s = poll_s
-        self._monotonic = monotonic
         self._model: MatcherModel | None = None
         self._etag: str | None = None
-        self._checked_at = float("-inf")
         self._lock = threading.Lock()
 
     def __call__(self) -> MatcherModel:
@@ -235,26 +220,35 @@ class LiveModel:
         Raises:
             TransientError: the very first load failed for a reason that may pass.
         """
-        if self._model is None:
-            with self._lock:
-                if self._model is None:
-                    self._refresh()
-        elif self._monotonic() - self._checked_at >= self._poll_s and self._lock.acquire(blocking=False):
-            self._checked_at = self._monotonic()
-            threading.Thread(target=self._refresh_and_release, name="model-refresh", daemon=True).start()
-        return self._model or self._fallback
+        return self._model or self.refresh()
 
     def refresh(self) -> MatcherModel:
-        """Looks at the pointer now, and waits for what it names."""
+        """Looks at the pointer now, and waits for what it names.
+
+        Raises:
+            TransientError: as for a call.
+        """
         with self._lock:
             self._refresh()
         return self._model or self._fallback
 
-    def _refresh_and_release(self) -> None:
-        try:
-            self._refresh()
-        finally:
-            self._lock.release()
+    def poll(self, every_s: float, stop: threading.Event | None = None) -> threading.Thread:
+        """Starts a thread that looks at the pointer every `every_s`, until `stop` is set or the process ends.
+
+        By itself and not by requests: the first face after a quiet night is judged by the morning's model.
+        """
+        stop = stop or threading.Event()
+
+        def look() -> None:
+            while not stop.wait(every_s):
+                try:
+                    self.refresh()
+                except TransientError:
+                    continue  # logged where it was raised; the next look may go through
+
+        thread = threading.Thread(target=look, name="model-poll", daemon=True)
+        thread.start()
+        return thread
 
     def _refresh(self) -> None:
         """One look at the pointer, under the lock. Whatever goes wrong, the old model stays live.
@@ -262,7 +256,6 @@ class LiveModel:
         Raises:
             TransientError: there is no old model, and an answer of "unknown" for everybody would be wrong.
         """
-        self._checked_at = self._monotonic()
         try:
             pointer = self._registry.pointer()
             if pointer is None:

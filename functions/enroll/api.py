@@ -46,7 +46,7 @@ class ImageAdded(Done):
 @router.get("", response_model=Dataset, summary="Everybody enrolled")
 def list_dataset() -> Dataset:
     """Ids and how many images each has."""
-    counts = services().enroll().image_counts()
+    counts = services().query().image_counts()
     return Dataset(face_ids=[FaceId(id_name=person_id, number_of_images=n) for person_id, n in counts])
 
 

@@ -7,13 +7,10 @@ neither bystanders nor the camera's EXIF are stored.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
-from shared.vision.decode import ImageLimits, decode_image, encode_jpeg
-from shared.vision.quality import QualityGate, assess
 
 from shared.domain import (
     DATASET,
@@ -31,6 +28,8 @@ from shared.domain import (
 from shared.errors import NotFound, UnusableFace
 from shared.model_registry import ModelRegistry
 from shared.ports import BlobStore, Clock, Detector, Embedder, PersonRepository
+from shared.vision.decode import ImageLimits, decode_image, encode_jpeg
+from shared.vision.quality import QualityGate, assess
 
 logger = logging.getLogger(__name__)
 
@@ -176,11 +175,6 @@ class EnrollService:
         if not found:
             raise NotFound("nobody of that id is enrolled")
         logger.info("person removed", extra={"action": "person.remove"})
-
-    def image_counts(self) -> list[tuple[str, int]]:
-        """Everybody enrolled and how many images they have, in order of id."""
-        counts = Counter(person_id for person_id, _ in self._people.template_keys(self._embedder.embedder_id))
-        return [(person.person_id, counts[person.person_id]) for person in self._people.list_people()]
 
 
 def image_name(person_id: str, digest: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from shared.domain import Detection, normalise_person_id
@@ -9,15 +10,25 @@ from shared.ports import DetectionFilter, DetectionPage, DetectionRepository, Pe
 
 
 class QueryService:
-    """Reads; changes nothing."""
+    """Reads; changes nothing, and needs no model.
 
-    def __init__(self, *, people: PersonRepository, detections: DetectionRepository) -> None:
+    Args:
+        embedder_id: whose templates count as a person's images.
+    """
+
+    def __init__(self, *, people: PersonRepository, detections: DetectionRepository, embedder_id: str) -> None:
         self._people = people
         self._detections = detections
+        self._embedder_id = embedder_id
 
     def person_ids(self) -> Iterator[str]:
         """Everybody enrolled, in order of id."""
         return (person.person_id for person in self._people.list_people())
+
+    def image_counts(self) -> list[tuple[str, int]]:
+        """Everybody enrolled and how many images they have, in order of id."""
+        counts = Counter(person_id for person_id, _ in self._people.template_keys(self._embedder_id))
+        return [(person_id, counts[person_id]) for person_id in self.person_ids()]
 
     def last_known_location(self, name: str) -> Detection | None:
         """The latest detection of a person, or None when there is none.

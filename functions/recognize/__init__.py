@@ -7,7 +7,7 @@ import azure.functions as func
 from functions.http import handle
 from functions.services import services
 
-bp = func.Blueprint()
+bp = func.Blueprint()  # type: ignore[no-untyped-call]
 
 
 @bp.function_name("recognize_candidate")
@@ -15,7 +15,8 @@ bp = func.Blueprint()
 def recognize_candidate(candidate: func.InputStream) -> None:
     """Verifies, embeds and identifies one crop from the edge, and stores what came of it."""
     name = (candidate.name or "").removeprefix("candidates/")
-    services().detections().store_candidate(name, candidate.read(), candidate.metadata or {})
+    metadata: dict[str, str] = getattr(candidate, "metadata", None) or {}  # not in the SDK's abstract class
+    services().detections().store_candidate(name, candidate.read(), metadata)
 
 
 @bp.function_name("recognize_http")

@@ -7,14 +7,11 @@ crop from the edge needs: idempotence, provenance, and an outcome for every cand
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
-from shared.vision.decode import ImageLimits, decode_image
-from shared.vision.mtcnn import MtcnnDetector
-from shared.vision.quality import QualityGate, assess
 
 from shared.domain import (
     Candidate,
@@ -33,7 +30,10 @@ from shared.domain import (
 )
 from shared.errors import IntegrityError, PermanentError
 from shared.matching.model import MatcherModel
-from shared.ports import Clock, DetectionRepository, Embedder
+from shared.ports import Clock, DetectionRepository, Detector, Embedder
+from shared.vision.decode import ImageLimits, decode_image
+from shared.vision.mtcnn import MtcnnDetector
+from shared.vision.quality import QualityGate, assess
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Recognizer:
     def __init__(
         self,
         *,
-        detector: MtcnnDetector,
+        detector: Detector,
         embedder: Embedder,
         live_model: Callable[[], MatcherModel],
         gate: QualityGate,
@@ -108,10 +108,13 @@ class Recognizer:
         """
         with self._slot:
             image = decode_image(data, self._limits)
-            side = min(image.shape[:2])
-            faces = self._detector.detect(image, min_face_px=max(12, int(CROP_FACE_MIN * side)))
-            face = _most_central(image, faces)
+            face = _most_central(image, self._detect_in_crop(image))
             return self._identify(image, [face])[0] if face is not None else None
+
+    def _detect_in_crop(self, image: UInt8Array) -> Sequence[Face]:
+        if isinstance(self._detector, MtcnnDetector):
+            return self._detector.detect(image, min_face_px=max(12, int(CROP_FACE_MIN * min(image.shape[:2]))))
+        return self._detector.detect(image)
 
     def _identify(self, image: UInt8Array, faces: list[Face]) -> list[RecognizedFace]:
         if not faces:
@@ -126,7 +129,7 @@ class Recognizer:
         return recognized
 
 
-def _most_central(image: UInt8Array, faces: list[Face]) -> Face | None:
+def _most_central(image: UInt8Array, faces: Sequence[Face]) -> Face | None:
     """The face whose centre is nearest the middle of the picture."""
     if not faces:
         return None

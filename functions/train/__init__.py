@@ -8,7 +8,7 @@ from functions.http import handle
 from functions.services import services
 from shared.messages import TRAIN_QUEUE, TrainRequest
 
-bp = func.Blueprint()
+bp = func.Blueprint()  # type: ignore[no-untyped-call]
 
 
 @bp.function_name("train_queue")

@@ -27,10 +27,11 @@ from shared.matching.model import MatcherModel, Operating, SvmScale, centre, emp
 SVM_C: Final = 1.0
 SVM_WEIGHT: Final = 0.5
 FOLDS: Final = 5
-MIN_PEOPLE_FOR_MEAN: Final = 20
-"""With fewer people the gallery's mean is the people themselves, and removing it would remove what tells them apart."""
-MIN_STRANGERS_PER_ERROR: Final = 1.0
-"""Left-out templates needed: at least this many expected false positives at the target, or no rate is stated."""
+LARGE_GALLERY: Final = 50
+"""People. In a smaller gallery the mean embedding is the people themselves, and removing it would remove what tells
+them apart; nor is there enough to put SVM margins on the cosine's scale, where the default threshold lives."""
+MIN_EXPECTED_ERRORS: Final = 1.0
+"""Of the strangers in cross-validation, so many must be expected above the threshold, or no rate is stated."""
 
 JOBLIB_FILE: Final = "svm.joblib"
 
@@ -53,6 +54,10 @@ class Gallery:
     person_ids: tuple[str, ...]
     state: str
 
+    @property
+    def large(self) -> bool:
+        return len(self.person_ids) >= LARGE_GALLERY
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
@@ -73,17 +78,24 @@ class Trials:
     genuine: Float32Array
 
 
-def fit_arrays(embeddings: Float32Array, people: NDArray[np.intp], count: int) -> Fit:
-    """Prototypes, and a one-against-rest linear SVM with squared hinge, for `count` people."""
+def fit_arrays(embeddings: Float32Array, people: NDArray[np.intp], count: int, *, large: bool) -> Fit:
+    """Prototypes, and a one-against-rest linear SVM with squared hinge, for `count` people.
+
+    Args:
+        embeddings: (N, D) float32, unit rows.
+        people: (N,) 0 to `count` − 1.
+        large: remove the gallery's mean first.
+    """
     dimension = embeddings.shape[1]
-    mean = embeddings.mean(axis=0) if count >= MIN_PEOPLE_FOR_MEAN else np.zeros(dimension, np.float32)
+    mean = embeddings.mean(axis=0) if large else np.zeros(dimension, np.float32)
     centred = centre(embeddings, mean)
     sums = np.zeros((count, dimension), np.float32)
     np.add.at(sums, people, centred)
     prototypes = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     weights, bias, estimator = np.zeros((count, dimension), np.float32), np.zeros(count, np.float32), None
     if count >= 2:
-        estimator = LinearSVC(C=SVM_C, random_state=0).fit(centred, people)
+        # Strings, zero-padded to keep their order: of integers scikit-learn suspects that they are a quantity.
+        estimator = LinearSVC(C=SVM_C, random_state=0).fit(centred, [f"{person:08d}" for person in people])
         weights, bias = _one_against_rest(estimator)
     return Fit(mean, prototypes, weights, bias, estimator)
 
@@ -110,7 +122,8 @@ def cross_validate(gallery: Gallery, scale: SvmScale, progress: Progress) -> Tri
         held_back = ~left_out & _held_back(gallery.people, fold)
         fitted = ~left_out & ~held_back
         known, people = np.unique(gallery.people[fitted], return_inverse=True)
-        model = _as_model(fit_arrays(gallery.embeddings[fitted], people, len(known)), scale)
+        fit = fit_arrays(gallery.embeddings[fitted], people, len(known), large=gallery.large)
+        model = _as_model(fit, scale)
         strangers.append(model.similarities(gallery.embeddings[left_out]).max(axis=1))
         rows = np.searchsorted(known, gallery.people[held_back])
         own = model.similarities(gallery.embeddings[held_back])
@@ -148,7 +161,7 @@ def svm_scale(gallery: Gallery, fit: Fit) -> SvmScale:
 
     In a small gallery there is too little to go by, and the SVM only ranks.
     """
-    if len(gallery.person_ids) < MIN_PEOPLE_FOR_MEAN:
+    if not gallery.large:
         return SvmScale()
     centred = centre(gallery.embeddings, fit.mean)
     others = np.arange(len(gallery.person_ids))[None] != gallery.people[:, None]
@@ -158,7 +171,9 @@ def svm_scale(gallery: Gallery, fit: Fit) -> SvmScale:
     return SvmScale(gain=gain, offset=float(cosine.mean() - gain * margin.mean()), weight=SVM_WEIGHT)
 
 
-def calibrate(trials: Trials, *, target_fpir: float, fallback: Operating) -> tuple[Operating, dict[str, Any]]:
+def calibrate(
+    trials: Trials, *, large: bool, target_fpir: float, fallback: Operating
+) -> tuple[Operating, dict[str, Any]]:
     """The operating point for a target FPIR, and what it rests on.
 
     Each fold's gallery is smaller than the real one by a fifth, and a stranger's chance of a false match grows with
@@ -166,8 +181,12 @@ def calibrate(trials: Trials, *, target_fpir: float, fallback: Operating) -> tup
     """
     strangers = len(trials.strangers)
     expected = strangers * target_fpir * (1 - 1 / FOLDS)
-    facts = {"target_fpir": target_fpir, "stranger_trials": strangers, "genuine_trials": len(trials.genuine)}
-    if expected < MIN_STRANGERS_PER_ERROR or len(trials.genuine) < 1:
+    facts: dict[str, Any] = {
+        "target_fpir": target_fpir,
+        "stranger_trials": strangers,
+        "genuine_trials": len(trials.genuine),
+    }
+    if not large or expected < MIN_EXPECTED_ERRORS or len(trials.genuine) < 1:
         worst = float(trials.strangers.max()) if strangers else fallback.threshold
         raised = max(fallback.threshold, worst)
         shift = raised - fallback.threshold
@@ -208,10 +227,10 @@ def fit_bundle(
     if count == 0:
         model = empty_model(embedder_id, int(embedder["dimension"]), fallback, model_id=model_id)
         return _bundle(gallery, model, None, embedder, {"calibrated": False, "why": "nobody is enrolled"})
-    fit = fit_arrays(gallery.embeddings, gallery.people, count)
+    fit = fit_arrays(gallery.embeddings, gallery.people, count, large=gallery.large)
     scale = svm_scale(gallery, fit)
     trials = cross_validate(gallery, scale, progress) if count >= 2 * FOLDS else Trials(*[np.zeros(0, np.float32)] * 2)
-    operating, calibration = calibrate(trials, target_fpir=target_fpir, fallback=fallback)
+    operating, calibration = calibrate(trials, large=gallery.large, target_fpir=target_fpir, fallback=fallback)
     model = replace(
         _as_model(fit, scale),
         model_id=model_id,

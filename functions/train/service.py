@@ -16,8 +16,6 @@ from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 import numpy as np
-from shared.vision.decode import ImageLimits, decode_image
-from shared.vision.quality import assess
 
 from shared.domain import (
     DATASET,
@@ -44,6 +42,8 @@ from shared.ports import (
     PersonRepository,
     WorkQueue,
 )
+from shared.vision.decode import ImageLimits, decode_image
+from shared.vision.quality import assess
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +157,9 @@ class TrainService:
         try:
             result: dict[str, Any] = {}
             if kind in ("embed", "embed_and_fit"):
-                result |= self._embed_all(lambda share: self._save(job, progress=share / 2))
+                result |= self._embed_all(lambda share: self._report(job, share / 2))
             if kind in ("fit", "embed_and_fit"):
-                result |= self._fit(lambda share: self._save(job, progress=0.5 + share / 2))
+                result |= self._fit(lambda share: self._report(job, 0.5 + share / 2))
         except PermanentError as error:
             logger.error("training failed: %s", error, extra={"action": "train.failed", "code": error.code})
             return self._save(job, status="failed", error=f"{error.code}: {error}")
@@ -167,6 +167,9 @@ class TrainService:
             self._save(job, status="queued", error=f"{error.code}: {error}")
             raise
         return self._save(job, status="succeeded", progress=1.0, result=result)
+
+    def _report(self, job: Job, progress: float) -> None:
+        self._save(job, progress=progress)
 
     def _save(self, job: Job, **changes: Any) -> Job:
         changed = replace(job, updated_at=self._clock(), **changes)

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from local.cli import edge, enroll, models, people, poison, recognize
+from local.cli.demo import demo
+from local.cli.serve import serve
+
+app = typer.Typer(
+    name="facerelay",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals may hold images and embeddings
+    help="Face recognition for site cameras that sends the best crops instead of the video.",
+)
+app.command()(demo)
+app.command()(serve)
+app.add_typer(models.app, name="models")
+app.add_typer(enroll.app, name="enroll")
+app.add_typer(recognize.app, name="recognize")
+app.command()(edge.extract)
+app.command()(people.train)
+app.command()(people.people)
+app.command()(people.whereis)
+app.command()(people.detections)
+app.add_typer(edge.app, name="edge")
+app.add_typer(poison.app, name="poison")
 
 
 def main() -> None:
     """Entry point of the `facerelay` program."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # OpenCV warns about its own internals on standard error
     app()

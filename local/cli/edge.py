@@ -94,9 +94,11 @@ def run(
     if as_json:
         print_json(report.to_json())
     else:
-        console.print(_summary(report))
-    for failed in report.failed:
-        messages.print(f"[bold red]{escape(failed.camera)}[/]: {escape(failed.error or '')}")
+        console.print(_table(report))
+    for stats in report.cameras:
+        style = "bold red" if stats.state == "failed" else "yellow"
+        for line in _problems(stats):
+            messages.print(f"[{style}]{escape(stats.camera)}[/]: {escape(line)}", highlight=False)
     if report.failed:
         raise typer.Exit(1)
 
@@ -183,40 +185,35 @@ def _run(gateway: Gateway) -> GatewayReport:
 
 
 def _table(report: GatewayReport) -> Table:
-    table = Table(title=f"site {escape(report.site)}", caption=_caption(report))
-    for heading in ("camera", "location", "state"):
-        table.add_column(heading)
-    for heading in ("frames", "dropped", "faces", "tracks", "crops", "sent on", "frames/s"):
-        table.add_column(heading, justify="right")
-    table.add_column("problem", overflow="fold")
+    table = Table(title=f"site {escape(report.site)}", caption=_caption(report), title_justify="left")
+    table.add_column("camera", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for heading in ("frames", "faces", "tracks", "crops", "size", "frames/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for camera in report.cameras:
-        table.add_row(*_row(camera))
+        style = _STATE_STYLE.get(camera.state, "")
+        table.add_row(
+            escape(camera.camera if camera.camera == camera.location else f"{camera.camera} @ {camera.location}"),
+            f"[{style}]{camera.state}[/]" if style else camera.state,
+            str(camera.frames),
+            str(camera.detections),
+            str(camera.tracks),
+            str(camera.crops),
+            _size(camera.bytes),
+            str(camera.to_json()["frames_per_s"]),
+        )
     return table
 
 
-def _row(camera: CameraStats) -> list[str]:
-    style = _STATE_STYLE.get(camera.state, "")
-    unreadable = sum(camera.images_unreadable.values())
-    problem = camera.error or (f"{unreadable} unreadable: {', '.join(camera.images_unreadable)}" if unreadable else "")
-    return [
-        escape(camera.camera),
-        escape(camera.location),
-        f"[{style}]{camera.state}[/]" if style else camera.state,
-        str(camera.frames),
-        str(camera.frames_dropped),
-        str(camera.detections),
-        str(camera.tracks),
-        str(camera.crops),
-        _size(camera.bytes),
-        str(camera.to_json()["frames_per_s"]),
-        escape(problem),
-    ]
-
-
-def _summary(report: GatewayReport) -> Table:
-    table = _table(report)
-    table.title = f"site {escape(report.site)}, {report.duration_s:.1f} s"
-    return table
+def _problems(camera: CameraStats) -> list[str]:
+    """What an operator should know of a camera, a line each."""
+    lines = [camera.error] if camera.error else []
+    lines += [f"{count} images left out: {reason}" for reason, count in sorted(camera.images_unreadable.items())]
+    if camera.frames_dropped:
+        lines.append(f"{camera.frames_dropped} frames dropped: the detector did not keep up")
+    if camera.lost:
+        lines.append(f"{camera.lost} crops lost: the spool had no room when the gateway stopped")
+    return lines
 
 
 def _caption(report: GatewayReport) -> str:

@@ -1,0 +1,5 @@
+"""`python -m local` is `facerelay`."""
+
+from local.cli import main
+
+main()

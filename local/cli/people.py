@@ -1,0 +1,97 @@
+"""`facerelay people`, `whereis`, `detections`, `train`: questions and training, against a running service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from local.cli.console import Json, clear_errors, console, messages, print_json, print_table
+from local.client import DEFAULT_URL, Client
+
+Url = Annotated[str, typer.Option("--url", envvar="FACERELAY_URL", help="The service to talk to.")]
+
+
+def people(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+    """Everybody enrolled, and how many images each has."""
+    with clear_errors():
+        dataset = Client(url).call("GET", "/dataset")["face_ids"]
+    if as_json:
+        return print_json(dataset)
+    return print_table("People", ["person", "images"], [(p["id_name"], p["number_of_images"]) for p in dataset])
+
+
+def whereis(
+    person: Annotated[str, typer.Argument(help="Id of an enrolled person.")],
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Where and when a person was last seen."""
+    with clear_errors():
+        client = Client(url)
+        seen = client.call("GET", f"/database/{person}/last-known-location")["last_known_location"]
+    if as_json:
+        return print_json(seen)
+    rows = [(s["location"], s["detected_by_camera_id"], s["timestamp"]) for s in seen]
+    return print_table(f"Last sighting of {person}", ["location", "camera", "time (UTC)"], rows)
+
+
+def detections(
+    person: Annotated[str | None, typer.Option(help="A person's id, or: unknown")] = None,
+    camera: Annotated[str | None, typer.Option()] = None,
+    location: Annotated[str | None, typer.Option()] = None,
+    site: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339, such as 2026-01-02T03:04:05Z")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339, exclusive")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Who was seen, newest first."""
+    wanted = {
+        "person_id": person,
+        "camera": camera,
+        "location": location,
+        "site": site,
+        "since": since,
+        "until": until,
+        "page_size": str(min(limit, 1_000)),
+    }
+    query = {key: value for key, value in wanted.items() if value}
+    found: list[dict[str, object]] = []
+    with clear_errors():
+        client = Client(url)
+        while len(found) < limit:
+            page = client.call("GET", "/api/v1/detections", params=query)
+            found += page["detections"]
+            if page["continuation"] is None:
+                break
+            query["continuation"] = page["continuation"]
+    found = found[:limit]
+    if as_json:
+        return print_json(found)
+    rows = [
+        (d["captured_at"], d["person_id"], f"{float(str(d['confidence'])):.2f}", d["location"], d["camera"])
+        for d in found
+    ]
+    return print_table("Detections", ["time (UTC)", "person", "confidence", "location", "camera"], rows)
+
+
+def train(
+    full: Annotated[bool, typer.Option("--full", help="Make every template anew from its image first.")] = False,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Refit the model to the gallery and publish it."""
+    with clear_errors(), messages.status("training …"):
+        job = Client(url).train("/model/train" if full else "/model/optimized-train")
+    if as_json:
+        return print_json(job)
+    result = job["result"]
+    calibration = result["calibration"]
+    console.print(f"model {result['model_id']}: {result['people']} people, {result['templates']} templates")
+    if calibration.get("calibrated"):
+        console.print(f"threshold calibrated for strangers named in at most {calibration['target_fpir']:.1%} of cases")
+    else:
+        console.print(f"threshold: {calibration['why']}", highlight=False)
+    return None

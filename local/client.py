@@ -1,0 +1,96 @@
+"""A client of a facerelay service, over HTTP: what the command line talks through."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from shared.errors import ConfigurationError, InvalidInput, StoreUnavailable
+
+DEFAULT_URL = "http://127.0.0.1:7071"
+TRAIN_TIMEOUT_S = 1_000.0
+
+
+class Client:
+    """One service.
+
+    Args:
+        url: of the service, such as `http://127.0.0.1:7071`.
+        timeout_s: for ordinary requests.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+
+    def request(self, method: str, path: str, *, timeout_s: float | None = None, **arguments: Any) -> requests.Response:
+        """One request; an answer of any status.
+
+        Raises:
+            StoreUnavailable: nothing answers at the URL.
+            ConfigurationError: the URL is not one.
+        """
+        try:
+            return self._session.request(method, self.url + path, timeout=timeout_s or self._timeout_s, **arguments)
+        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidURL) as error:
+            raise ConfigurationError(f"{self.url!r} is not a URL; it begins with http:// or https://") from error
+        except requests.RequestException as error:
+            raise StoreUnavailable(
+                f"no facerelay service answers at {self.url} ({type(error).__name__}); start one with: facerelay serve"
+            ) from error
+
+    def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """One request whose answer must be a success, as JSON.
+
+        Raises:
+            InvalidInput: the service refused it; the message is the service's own.
+            StoreUnavailable: it could not do it now.
+        """
+        answer = self.request(method, path, **arguments)
+        document = _json(answer)
+        if answer.ok:
+            return document
+        message = str(
+            document.get("error_message") or document.get("error") or f"the service answered {answer.status_code}"
+        )
+        raise (StoreUnavailable if answer.status_code >= 500 else InvalidInput)(message)
+
+    def add_person(self, name: str) -> None:
+        self.call("POST", f"/dataset/{_quoted(name)}")
+
+    def add_image(self, name: str, image: bytes) -> dict[str, Any]:
+        return self.call("POST", f"/dataset/{_quoted(name)}/image", files={"image": image})
+
+    def remove_person(self, name: str) -> None:
+        self.call("DELETE", f"/dataset/{_quoted(name)}")
+
+    def train(self, path: str = "/model/optimized-train") -> dict[str, Any]:
+        """Trains, and waits until it is done, however long the service takes."""
+        job = self.call("POST", path, timeout_s=TRAIN_TIMEOUT_S)
+        while job["status"] in ("queued", "running"):
+            job = self.call("GET", f"/api/v1/jobs/{job['job_id']}")
+        if job["status"] == "failed":
+            raise InvalidInput(f"training failed: {job['error']}")
+        return job
+
+    def recognize(self, image: bytes) -> list[dict[str, Any]]:
+        """Faces of an image, as `/face-recognition/get-results` tells them."""
+        faces: list[dict[str, Any]] = self.call("POST", "/face-recognition/get-results", files={"image": image})[
+            "faces"
+        ]
+        return faces
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _json(answer: requests.Response) -> dict[str, Any]:
+    try:
+        document = answer.json()
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,38 @@
+"""Retention on one machine. In the cloud, lifecycle rules and times to live do this."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import azure.functions as func
+
+from functions.services import services
+from shared.bootstrap import Runtime
+from shared.domain import CANDIDATES
+
+logger = logging.getLogger(__name__)
+
+bp = func.Blueprint()  # type: ignore[no-untyped-call]
+
+
+@bp.function_name("retention_timer")
+@bp.timer_trigger(arg_name="timer", schedule="%FACERELAY_RETENTION_SCHEDULE%", use_monitor=True)
+def retention_timer(timer: func.TimerRequest) -> None:
+    """Deletes what is past retention."""
+    sweep(services().runtime)
+
+
+def sweep(runtime: Runtime) -> tuple[int, int]:
+    """Deletes candidates and detections past their retention; how many of each."""
+    now, settings = runtime.clock(), runtime.settings
+    oldest_candidate = now - timedelta(days=settings.candidate_retention_days)
+    blobs = runtime.stores.blobs
+    stale = [blob.name for blob in blobs.list(CANDIDATES) if blob.last_modified < oldest_candidate]
+    for name in stale:
+        blobs.delete(CANDIDATES, name)
+    detections = runtime.stores.detections.delete_older_than(now - timedelta(days=settings.detection_retention_days))
+    logger.info(
+        "retention sweep", extra={"action": "retention.sweep", "candidates": len(stale), "detections": detections}
+    )
+    return len(stale), detections
