@@ -160,15 +160,17 @@ class LocalBlobStore:
         removed = 0
         with translated("sweeping the blobs' folder"):
             for path in self._root.rglob("*"):
-                if not path.is_file() or path.stat().st_mtime > oldest:
+                if not path.is_file() or path.stat().st_mtime > oldest or self._is_live(path):
                     continue
                 # Inside a transaction: no put can be between its check that the file is there and its commit.
-                with self._store.transaction() as db:
-                    known = db.execute("SELECT 1 FROM blobs WHERE path = ?", (self._relative(path),)).fetchone()
-                    if known is None:
+                with self._store.transaction():
+                    if not self._is_live(path):
                         remove(path, self._root)
                         removed += 1
         return removed
+
+    def _is_live(self, path: Path) -> bool:
+        return bool(self._rows("SELECT 1 FROM blobs WHERE path = ?", (self._relative(path),)))
 
     def _insert(
         self,

@@ -1,0 +1,189 @@
+"""Runs a function app on this machine, from the first lock to the last signal."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import azure.functions as func
+import uvicorn
+from filelock import FileLock, Timeout
+
+from local.host.hostjson import HostConfig
+from local.host.http import HttpApp
+from local.host.index import index
+from local.host.triggers import Triggers
+from shared.adapters.local import LocalStore
+from shared.adapters.local.translate import translated
+from shared.errors import Busy, ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_HOST_JSON = Path(__file__).parents[2] / "host.json"
+_LOCK_NAME = "host.lock"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def serve(
+    app: func.FunctionApp,
+    store: LocalStore,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7071,
+    concurrency: int = 1,
+    ready_callback: Callable[[str], None] | None = None,
+    env: Mapping[str, str] | None = None,
+    host_json: Path = DEFAULT_HOST_JSON,
+    stop_timeout_s: float = 30.0,
+) -> None:
+    """Runs the app's functions until a signal comes; must be called in the main thread.
+
+    SIGINT or SIGTERM: takes nothing more, finishes what is in hand, returns. What does not end within
+    `stop_timeout_s` is given back to its queue, and the process exits. A second signal exits at once.
+
+    Args:
+        app: the functions; must not be served twice at the same time.
+        store: the embedded backend's folder; one host at a time.
+        port: 0 for any that is free.
+        concurrency: messages of one function worked on at a time.
+        ready_callback: called with the base URL once everything runs.
+        env: app settings for `%NAME%` in bindings; the environment when it is None.
+
+    Raises:
+        Busy: another host runs on this data folder.
+        ConfigurationError: the app or host.json cannot be used, or the port is taken.
+    """
+    config = HostConfig.load(host_json)
+    functions = index(app, os.environ if env is None else env)
+    with _only_host(store.data_dir), _bound(host, port) as listening, _pool() as pool:
+        web = HttpApp(functions.http, prefix=config.route_prefix, pool=pool)
+        triggers = Triggers(functions, store, config, concurrency=concurrency)
+        triggers.recover()
+        done = asyncio.run(_run(web, triggers, listening, host, ready_callback, stop_timeout_s))
+        if not (done and web.idle):
+            logger.warning("stopped with work in hand; it was given back", extra={"action": "stopped_late"})
+            # A function that hangs cannot be ended, and would keep the interpreter from exiting.
+            logging.shutdown()
+            os._exit(0)
+    logger.info("stopped", extra={"action": "stopped"})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: it would re-raise the signal after a clean stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _run(
+    web: HttpApp,
+    triggers: Triggers,
+    listening: socket.socket,
+    host: str,
+    ready_callback: Callable[[str], None] | None,
+    stop_timeout_s: float,
+) -> bool:
+    """Serves until a signal. True when everything in hand was finished in time."""
+    server = _Server(
+        uvicorn.Config(
+            web,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(stop_timeout_s)),
+        )
+    )
+    loop = asyncio.get_running_loop()
+    with _handling_signals(loop, server, triggers):
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        triggers.start(loop)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        logger.info("ready", extra={"action": "ready", "url": url})
+        if ready_callback is not None:
+            ready_callback(url)
+        try:
+            await serving
+        finally:
+            triggers.stop()
+            # In a thread: async functions that are in hand need this loop.
+            done = await asyncio.to_thread(triggers.join, stop_timeout_s)
+    return done
+
+
+@contextmanager
+def _handling_signals(loop: asyncio.AbstractEventLoop, server: uvicorn.Server, triggers: Triggers) -> Iterator[None]:
+    stopping = False
+
+    def on_signal(number: int, _: object) -> None:
+        # Kept to what a signal handler may do; signal.signal, since not every platform's loops take handlers.
+        nonlocal stopping
+        if stopping:
+            os._exit(128 + number)
+        stopping = True
+        loop.call_soon_threadsafe(stop)
+
+    def stop() -> None:
+        logger.info("stopping", extra={"action": "stopping"})
+        server.should_exit = True
+        triggers.stop()
+
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _only_host(data_dir: Path) -> Iterator[None]:
+    lock = FileLock(data_dir / _LOCK_NAME)
+    with translated("locking the data folder"):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise Busy(
+                "another facerelay serve is running on this data folder; stop it, or use another folder"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        if os.name != "nt":  # there it would let two servers share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                raise ConfigurationError(f"port {port} on {host} is in use; choose another") from error
+            raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
+        yield listening
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for HTTP functions that are not async; as many as the platform's Python worker has."""
+    pool = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), thread_name_prefix="http")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

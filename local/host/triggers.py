@@ -1,0 +1,179 @@
+"""All triggers of an app that are not HTTP: wired up, started, woken, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+
+import azure.functions as func
+from azure.functions.queue import QueueMessage as FunctionQueueMessage
+
+from local.host.hostjson import HostConfig
+from local.host.index import Function, FunctionIndex, QueueTrigger
+from local.host.invoke import run_in_thread
+from local.host.ledger import Ledger, Work
+from local.host.listener import Listener, Renewer
+from local.host.relay import BLOB_POISON_QUEUE, BlobRelay, blob_queue
+from local.host.timers import TimerRunner
+from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
+from shared.adapters.local.schema import to_us
+from shared.errors import ConfigurationError
+from shared.ports import QueueMessage
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.05
+_PAUSE_S = 1.0
+_TIME_TO_LIVE = timedelta(days=7)  # the platform's default
+
+
+class Triggers:
+    """Blob, queue and timer triggers of one app on one store.
+
+    Args:
+        concurrency: messages of one function worked on at a time, at most what host.json allows.
+        lease_s: how long a message is hidden at a time while its function runs; it is renewed three times as often.
+
+    Raises:
+        ConfigurationError: a schedule, queue or container that cannot be used.
+    """
+
+    def __init__(
+        self,
+        functions: FunctionIndex,
+        store: LocalStore,
+        config: HostConfig,
+        *,
+        concurrency: int,
+        lease_s: float = 60.0,
+    ) -> None:
+        self._store = store
+        self._queue = LocalWorkQueue(store)
+        self._blobs = LocalBlobStore(store)
+        self._ledger = Ledger(store, self._queue)
+        self._renewer = Renewer(self._queue, lease_s=lease_s)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = threading.Event()
+        self._pump = threading.Thread(target=self._pump_loop, name="pump", daemon=True)
+        queues = [blob_queue(trigger.function.name) for trigger in functions.blobs]
+        if len(set(queues)) < len(queues):
+            raise ConfigurationError("the names of two blob functions differ only in what queue names cannot hold")
+        self._relays = [BlobRelay(trigger, store, self._blobs, self._queue) for trigger in functions.blobs]
+        self._listeners = [
+            self._blob_listener(trigger.function, relay, config, concurrency)
+            for trigger, relay in zip(functions.blobs, self._relays, strict=True)
+        ] + [self._queue_listener(trigger, config, concurrency) for trigger in functions.queues]
+        self._workers: list[Listener | TimerRunner] = [
+            *self._listeners,
+            *(TimerRunner(trigger, store, partial(self._invoke, trigger.function)) for trigger in functions.timers),
+        ]
+
+    def recover(self) -> None:
+        """Takes over from a host that died: its messages in hand, and files it left half-acknowledged."""
+        returned, poisoned = self._ledger.recover([listener.work for listener in self._listeners])
+        swept = self._blobs.sweep_orphans()
+        if returned or poisoned or swept:
+            logger.info(
+                "recovered", extra={"action": "recovered", "returned": returned, "poisoned": poisoned, "swept": swept}
+            )
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to work; async functions run on `loop`."""
+        self._loop = loop
+        self._renewer.start()
+        for worker in self._workers:
+            worker.start()
+        self._pump.start()
+
+    def stop(self) -> None:
+        """Takes nothing more. Returns at once."""
+        self._stop.set()
+        for worker in self._workers:
+            worker.stop()
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for what is in hand, and gives back what does not end in time. False when there was any."""
+        deadline = time.monotonic() + timeout_s
+        done = all([worker.join(deadline) for worker in self._workers])
+        if self._pump.is_alive():
+            self._pump.join()
+            self._renewer.stop()
+        for held in self._renewer.held():
+            with held.lock:
+                if not held.finished:
+                    held.finished = True
+                    self._ledger.give_back(held.message)
+        return done
+
+    def _blob_listener(self, function: Function, relay: BlobRelay, config: HostConfig, concurrency: int) -> Listener:
+        def run(message: QueueMessage) -> None:
+            stream = relay.read(message)
+            if stream is not None:
+                self._invoke(function, stream)
+
+        work = Work(
+            function.name, relay.queue_name, BLOB_POISON_QUEUE, config.poison_blob_threshold, config.retry_delay_s
+        )
+        return self._listener(work, run, min(concurrency, config.max_blob_parallelism))
+
+    def _queue_listener(self, trigger: QueueTrigger, config: HostConfig, concurrency: int) -> Listener:
+        def run(message: QueueMessage) -> None:
+            hidden_until = self._store.clock() + timedelta(seconds=self._renewer.lease_s)
+            self._invoke(trigger.function, _function_message(message, hidden_until))
+
+        poison_queue = f"{trigger.queue}-poison"
+        work = Work(trigger.function.name, trigger.queue, poison_queue, config.max_dequeue_count, config.retry_delay_s)
+        return self._listener(work, run, min(concurrency, config.queue_concurrency))
+
+    def _listener(self, work: Work, run: Callable[[QueueMessage], None], concurrency: int) -> Listener:
+        return Listener(work, self._ledger, self._renewer, run, concurrency=max(1, concurrency))
+
+    def _invoke(self, function: Function, value: object) -> None:
+        if self._loop is None:
+            raise RuntimeError("the triggers were not started")
+        run_in_thread(function, value, self._loop)
+
+    def _pump_loop(self) -> None:
+        version, wake_at = -1, None
+        while not self._stop.wait(_TICK_S):
+            try:
+                seen = self._data_version()
+                if seen != version or (wake_at is not None and to_us(self._store.clock()) >= wake_at):
+                    # Asked before the turn: what becomes visible meanwhile is then not overlooked.
+                    wake_at = self._ledger.next_visible_us([listener.work.queue for listener in self._listeners])
+                    version = seen
+                    self._turn()
+            except Exception:
+                # The edge of the loop: the store may be full or locked; nothing is lost by looking again.
+                logger.exception("change feed not served", extra={"action": "pump_failed"})
+                version = -1
+                self._stop.wait(_PAUSE_S)
+
+    def _data_version(self) -> int:
+        """Changes whenever another connection, of this process or any, has committed: costs next to nothing to ask."""
+        with self._store.reading() as db:
+            version: int = db.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    def _turn(self) -> None:
+        for relay in self._relays:
+            relay.run()
+        for listener in self._listeners:
+            listener.wake()
+
+
+def _function_message(message: QueueMessage, hidden_until: datetime) -> func.QueueMessage:
+    return FunctionQueueMessage(  # type: ignore[no-untyped-call]  # the SDK does not annotate it
+        id=message.id,
+        body=message.body,
+        dequeue_count=message.dequeue_count,
+        expiration_time=message.inserted_at + _TIME_TO_LIVE,
+        insertion_time=message.inserted_at,
+        time_next_visible=hidden_until,
+        pop_receipt=message.receipt,
+    )
