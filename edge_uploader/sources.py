@@ -6,6 +6,8 @@ A source is read once, by one thread. Frames that the sampler passes over are gr
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -132,6 +134,7 @@ class VideoFile:
         start: when it was begun. Default: the file's modification time, which is when a recording ends, less its
             length.
         loop: stand in for a live camera: play it again and again, at its own pace, in the clock's time.
+        pace: with `loop`, wait until each frame is due; False to go as fast as the reader does.
     """
 
     continuous = True
@@ -143,28 +146,36 @@ class VideoFile:
         *,
         start: datetime | None = None,
         loop: bool = False,
+        pace: bool = True,
         clock: Clock = utc_now,
     ) -> None:
         self.counts = SourceCounts()
         self.problem: str | None = None
         self._path, self._sampler, self._loop, self._clock = path, sampler, loop, clock
+        self._pace = pace and loop
         self._start = require_utc(start) if start else None
-        self._closed = False
+        self._closed = threading.Event()
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
 
     def frames(self) -> Iterator[Frame]:
         """See `Source.frames`. Raises also when the file ends clearly before the length it claims."""
-        offset_s = 0.0
-        while not self._closed:
+        offset_s, began = 0.0, time.monotonic()
+        while not self._closed.is_set():
             length_s = 0.0
             for frame in self._play(offset_s):
                 length_s = frame.position_s - offset_s
+                if self._pace:
+                    self._wait(frame.position_s - (time.monotonic() - began))
                 yield frame
             if not self._loop:
                 return
             offset_s += length_s + 1.0 / _DEFAULT_FPS
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._closed.wait(seconds)
 
     def _play(self, offset_s: float) -> Iterator[Frame]:
         if not self._path.is_file():
@@ -180,7 +191,7 @@ class VideoFile:
                 )
             start = self._start or self._recorded_from(expected / fps)
             index, position_s = 0, -1.0
-            while not self._closed:
+            while not self._closed.is_set():
                 # Variable frame rates are right this way; where a container has no times, the nominal rate must do.
                 stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
                 position_s = stamp_s if stamp_s > position_s else position_s + 1.0 / fps
@@ -217,7 +228,7 @@ class VideoFile:
     def _check_complete(self, read: int, expected: int, fps: float) -> None:
         """Raises when clearly fewer frames came than the container promised; the promise is an estimate."""
         tolerance = max(_EARLY_END_SHARE * expected, _EARLY_END_S * fps)
-        if not self._closed and expected - read > tolerance:
+        if not self._closed.is_set() and expected - read > tolerance:
             raise SourceUnusable(f"{self._path} ends early: {read} of {expected} frames could be read")
 
 

@@ -189,7 +189,8 @@ class LiveSource:
                     logger.info("%s answers again", self._name, extra={"action": "stream_back"})
                     self.problem = None
                 self._take(capture, delivered - began)
-            self.problem = f"{self._name} stopped giving frames"
+            if not self._closed.is_set():
+                self.problem = f"{self._name} stopped giving frames"
             return delivered
         finally:
             capture.release()

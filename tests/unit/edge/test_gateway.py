@@ -1,0 +1,217 @@
+"""Several cameras in one process."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+from pydantic import ValidationError
+
+from edge_uploader.camera import CameraSpec
+from edge_uploader.crops import CropOptions
+from edge_uploader.extract import extract_faces
+from edge_uploader.gateway import build_gateway, open_source
+from edge_uploader.settings import EdgeSettings
+from edge_uploader.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile
+from edge_uploader.spool import Spool
+from edge_uploader.streams import LiveSource
+from shared.domain import Candidate
+from shared.errors import ConfigurationError, ModelUnavailable, StoreUnavailable
+from tests.unit.edge.fakes import ColourDetector, FaultyBlobStore, encode, picture, write_video
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return EdgeSettings(
+        edge_spool_dir=tmp_path / "spool",
+        edge_site="hq",
+        edge_min_face_px=20,
+        edge_fps=0,
+        edge_good_enough=0.0,
+        edge_upload_backoff_max_s=0.05,
+        edge_drain_s=5.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "clip.avi"
+    write_video(str(path), [picture((10 + 8 * i, 80, 60 + 8 * i, 140)) for i in range(25)])
+    return str(path)
+
+
+def gateway(settings, store, *specs, **more):
+    return build_gateway(settings, list(specs), store, detector_factory=ColourDetector, **more)
+
+
+def test_cameras_run_side_by_side_and_their_crops_arrive(settings, clip):
+    store = FaultyBlobStore()
+    report = gateway(settings, store, CameraSpec("a", clip, "hall"), CameraSpec("b", clip)).run(threading.Event())
+    sent = [Candidate.from_metadata(blob.properties.metadata) for blob in store.blobs.values()]
+    assert {(c.camera, c.location) for c in sent} == {("a", "hall"), ("b", "b")}
+    values = report.to_json()
+    assert values["uploaded"] == values["crops"] == len(sent)
+    assert values["bytes_uploaded"] == sum(len(blob.data) for blob in store.blobs.values())
+    assert values["waiting"] == 0
+    assert [camera["state"] for camera in values["cameras"]] == ["finished", "finished"]
+    json.dumps(values)
+
+
+def test_bad_cameras_harm_no_other(settings, clip, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.mp4").write_bytes(b"rubbish")
+    specs = [
+        CameraSpec("missing", "/nowhere/x.mp4"),
+        CameraSpec("empty", str(tmp_path / "empty")),
+        CameraSpec("broken", str(tmp_path / "broken.mp4")),
+        CameraSpec("good", clip),
+    ]
+    report = gateway(settings, FaultyBlobStore(), *specs).run(threading.Event())
+    states = {camera.camera: camera for camera in report.cameras}
+    assert {name for name, camera in states.items() if camera.state == "failed"} == {"missing", "empty", "broken"}
+    assert all(camera.error for camera in report.failed)
+    assert states["good"].crops >= 1
+
+
+def test_an_outage_longer_than_the_run_is_made_good_by_the_next(settings, clip):
+    away = FaultyBlobStore([StoreUnavailable("away")] * 10_000)
+    short = settings.model_copy(update={"edge_drain_s": 0.1})
+    first = gateway(short, away, CameraSpec("a", clip)).run(threading.Event())
+    assert first.waiting == first.cameras[0].crops > 0
+    store = FaultyBlobStore()
+    second = gateway(settings, store, CameraSpec("again", "/nowhere")).run(threading.Event())
+    assert second.waiting == 0
+    assert len(store.blobs) == first.waiting
+    assert {Candidate.from_metadata(b.properties.metadata).camera for b in store.blobs.values()} == {"a"}
+
+
+def test_a_stop_ends_a_looping_camera_and_sends_its_open_tracks(settings, clip):
+    store, stop = FaultyBlobStore(), threading.Event()
+    running = gateway(settings.model_copy(update={"edge_good_enough": 1.0}), store, CameraSpec("a", clip), loop=True)
+    ticks = []
+
+    def tick(report):
+        ticks.append(report)
+        if report.cameras[0].frames >= 5:
+            stop.set()
+
+    began = time.monotonic()
+    report = running.run(stop, tick)
+    assert time.monotonic() - began < 10
+    assert report.cameras[0].state == "finished"
+    assert len(store.blobs) >= 1
+    assert ticks[-1].waiting == 0
+
+
+def test_the_spool_is_free_after_a_run_and_after_a_failed_start(settings, clip):
+    def no_weights():
+        raise ModelUnavailable("yunet is not there; run: facerelay models fetch")
+
+    with pytest.raises(ModelUnavailable):
+        build_gateway(settings, [CameraSpec("a", clip)], FaultyBlobStore(), detector_factory=no_weights)
+    gateway(settings, FaultyBlobStore(), CameraSpec("a", clip)).run(threading.Event())
+    Spool(settings.edge_spool_dir).close()
+
+
+@pytest.mark.parametrize("names", [[], ["a", "a"]])
+def test_no_camera_or_two_of_a_name_are_refused(settings, clip, names):
+    with pytest.raises(ConfigurationError):
+        gateway(settings, FaultyBlobStore(), *[CameraSpec(name, clip) for name in names])
+
+
+def test_sources_are_told_apart(settings, tmp_path):
+    kinds = {
+        "0": LiveSource,
+        "rtsp://x/1": LiveSource,
+        "http://x/v": LiveSource,
+        "x.mp4": VideoFile,
+        "x.PNG": ImageFolder,
+    }
+    assert {text: type(open_source(text, settings)) for text in kinds} == kinds
+    assert type(open_source(str(tmp_path), settings)) is ImageFolder
+
+
+def test_annotated_pictures_are_written(settings, clip, tmp_path):
+    gateway(settings, FaultyBlobStore(), CameraSpec("a/b", clip), annotate=tmp_path / "look").run(threading.Event())
+    assert cv2.imread(str(tmp_path / "look" / "a%2Fb-crops.jpg")) is not None
+    frame = cv2.imread(str(tmp_path / "look" / "a%2Fb-000000.jpg"))
+    assert frame.shape == (240, 320, 3)
+    assert (frame[75:85, 8:62] != 110).any(), "a box is drawn"
+    assert (tmp_path / "look" / "a%2Fb.mp4").stat().st_size > 1000
+
+
+def test_extract_writes_every_face_and_counts(clip, tmp_path):
+    stats = extract_faces(
+        VideoFile(Path(clip), FrameSampler(skip_frames=4)),
+        ColourDetector(),
+        tmp_path / "out",
+        encode=encode,
+        min_confidence=0.5,
+        min_face_px=20,
+        crops=CropOptions(margin=0.0),
+    ).to_json()
+    files = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in files] == [f"{n:07d}-0.jpg" for n in range(0, 25, 5)]
+    assert (stats["images"], stats["frames"]) == (5, 5)
+    assert stats["average_width_px"] == pytest.approx(50, abs=4)
+    assert stats["average_height_px"] == pytest.approx(60, abs=4)
+    assert stats["bytes"] == sum(path.stat().st_size for path in files)
+
+
+def test_extract_of_nothing_has_figures_too(tmp_path):
+    with pytest.raises(SourceUnusable):
+        extract_faces(
+            VideoFile(tmp_path / "x.mp4", FrameSampler()),
+            ColourDetector(),
+            tmp_path / "out",
+            encode=encode,
+            min_confidence=0.5,
+            min_face_px=20,
+            crops=CropOptions(),
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"edge_low_confidence": 0.9, "edge_high_confidence": 0.5},
+        {"edge_min_face_px": 300, "edge_max_face_px": 200},
+        {"edge_jpeg_quality": 101},
+        {"edge_fps": -1},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        EdgeSettings(**wrong)
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("FACERELAY_EDGE_SHOTS_PER_TRACK", "7")
+    assert EdgeSettings().edge_shots_per_track == 7
+
+
+def test_every_setting_is_described_in_the_operators_page_with_its_default():
+    page = (ROOT / "docs" / "edge.md").read_text(encoding="utf-8")
+    described = dict(re.findall(r"^\| `FACERELAY_(EDGE_\w+)` \| ([^|]*) \|", page, re.MULTILINE))
+    fields = {name.upper(): field for name, field in EdgeSettings.model_fields.items() if name.startswith("edge_")}
+    assert described.keys() == fields.keys()
+    for name, field in fields.items():
+        assert field.description
+        if field.default_factory is None:
+            shown = described[name].strip().strip("`").replace(",", "")
+            assert shown == ("empty" if field.default == "" else str(field.default).lower().removesuffix(".0")), name
+
+
+def test_the_gateway_imports_nothing_of_the_project_but_shared():
+    for path in (ROOT / "edge_uploader").glob("*.py"):
+        imported = re.findall(
+            r"^\s*(?:from|import) (functions|local|azure|function_app)\b", path.read_text(), re.MULTILINE
+        )
+        assert imported == [], path.name
