@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import cv2
 import numpy as np
 from onnxruntime import InferenceSession
 
@@ -17,15 +16,19 @@ from shared.domain import Face, Float32Array, UInt8Array
 from shared.vision import _mtcnn_ops as ops
 from shared.vision._onnx import open_session
 from shared.vision.assets import ModelCache, MtcnnTable
-from shared.vision.boxes import square
+from shared.vision.boxes import nms, square
 
 _MAX_CANDIDATES: Final = 2_000
 """Boxes kept after each stage, the best first; a 12 megapixel crowd has a few hundred."""
 _MAX_PLACES: Final = 8_000
 """Places kept of one pyramid level before overlapping ones are suppressed, which takes time with their square."""
+_STRIP_PIXELS: Final = 600_000
+"""Of a pyramid level scanned at a time: about 100 MB inside the network."""
 _REFINE_BATCH: Final = 128
 _OUTPUT_BATCH: Final = 32
 """Crops in one run: larger batches are no faster, and these bound the memory of a run to about 30 MB."""
+_INCLUSIVE: Final = np.array([0, 0, 1, 1], np.float32)
+"""Makes the sides of a box count as pixels of it, as the last suppression of the reference has it."""
 
 
 class MtcnnDetector:
@@ -76,46 +79,58 @@ class MtcnnDetector:
         height, width = image.shape[:2]
         scales = ops.pyramid(width, height, max(min_face_px or self._min_face_px, ops.WINDOW_PX), max_face_px)
         transposed: UInt8Array = np.ascontiguousarray(image.transpose(1, 0, 2))
-        boxes = self._propose(transposed, scales)
-        boxes = self._refine(transposed, boxes)
-        return self._finish(transposed, boxes)
+        means = ops.Means(transposed)
+        boxes = self._propose(means, scales)
+        boxes = self._refine(means, boxes)
+        return self._finish(means, boxes)
 
-    def _propose(self, transposed: UInt8Array, scales: list[float]) -> Float32Array:
+    def _propose(self, means: ops.Means, scales: list[float]) -> Float32Array:
         """(N, 4) square boxes of the first network, over all scales together."""
-        width, height = transposed.shape[:2]
         found = []
         for scale in scales:
-            size = (int(height * scale + 1), int(width * scale + 1))  # (columns, rows) of the transposed image
-            level = np.asarray(cv2.resize(transposed, size, interpolation=cv2.INTER_AREA), np.uint8)
-            regression, probability = _run(self._proposals, ops.normalise(level)[None])
-            boxes, scores, offsets = ops.windows(probability[0, ..., 1], regression[0], scale, self._thresholds[0])
+            boxes, scores, offsets = self._scan(means, scale)
             best = np.argsort(-scores, kind="stable")[:_MAX_PLACES]
-            kept = best[ops.suppress(boxes[best], scores[best], 0.5)]
+            kept = best[nms(boxes[best], scores[best], 0.5)]
             found.append((boxes[kept], scores[kept], offsets[kept]))
         if not found:
             return np.zeros((0, 4), np.float32)
         boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        kept = ops.suppress(boxes, scores, 0.7)[:_MAX_CANDIDATES]
+        kept = nms(boxes, scores, 0.7)[:_MAX_CANDIDATES]
         return square(ops.shift(boxes[kept], offsets[kept], inclusive=0))
 
-    def _refine(self, transposed: UInt8Array, boxes: Float32Array) -> Float32Array:
+    def _scan(self, means: ops.Means, scale: float) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """Where the first network sees a face at one scale: boxes, scores, offsets.
+
+        A large level is scanned in strips, so that memory is bounded. They overlap by the window less one step, and
+        begin at even places, so that every window is seen once and the network's steps of two fall as in one piece.
+        """
+        x, y = (ops.bins(size, int(size * scale + 1)) for size in (means.width, means.height))
+        step = max(_STRIP_PIXELS // len(y), 2 * ops.WINDOW_PX) // 2 * 2
+        overlap = ops.WINDOW_PX - ops.STRIDE_PX
+        parts = []
+        for start in range(0, max(len(x) - overlap, 1), step):
+            level = means.over(x.part(start, start + step + overlap), y)
+            regression, probability = _run(self._proposals, level[None])
+            parts.append((probability[0, ..., 1], regression[0]))
+        face, offsets = (np.concatenate(maps) for maps in zip(*parts, strict=True))
+        return ops.windows(face, offsets, scale, self._thresholds[0])
+
+    def _refine(self, means: ops.Means, boxes: Float32Array) -> Float32Array:
         """(N, 4) square boxes that the second network keeps."""
-        offsets, probability = _run_batched(self._refinement, transposed, boxes, 24, _REFINE_BATCH, outputs=(4, 2))
+        offsets, probability = _run_batched(self._refinement, means, boxes, 24, _REFINE_BATCH, outputs=(4, 2))
         scores = probability[:, 1]
         sure = np.flatnonzero(scores > self._thresholds[1])
-        kept = sure[ops.suppress(boxes[sure], scores[sure], 0.7)]
+        kept = sure[nms(boxes[sure], scores[sure], 0.7)]
         return square(ops.shift(boxes[kept], offsets[kept], inclusive=1))
 
-    def _finish(self, transposed: UInt8Array, boxes: Float32Array) -> list[Face]:
+    def _finish(self, means: ops.Means, boxes: Float32Array) -> list[Face]:
         """The third network's faces."""
-        offsets, relative, probability = _run_batched(
-            self._output, transposed, boxes, 48, _OUTPUT_BATCH, outputs=(4, 10, 2)
-        )
+        offsets, relative, probability = _run_batched(self._output, means, boxes, 48, _OUTPUT_BATCH, outputs=(4, 10, 2))
         scores = probability[:, 1]
         sure = np.flatnonzero(scores > self._thresholds[2])
         landmarks = ops.place_landmarks(boxes[sure], relative[sure])
         final = ops.shift(boxes[sure], offsets[sure], inclusive=1)
-        kept = ops.suppress(final, scores[sure], 0.7, "smaller")
+        kept = nms(final + _INCLUSIVE, scores[sure], 0.7, "smaller")
         return [Face(final[index], float(scores[sure[index]]), landmarks[index]) for index in kept]
 
 
@@ -127,17 +142,14 @@ def _run(session: InferenceSession, pixels: Float32Array) -> list[Float32Array]:
 
 def _run_batched(
     session: InferenceSession,
-    transposed: UInt8Array,
+    means: ops.Means,
     boxes: Float32Array,
     size_px: int,
     batch: int,
     outputs: tuple[int, ...],
 ) -> list[Float32Array]:
     """The network's outputs for the pixels of every box, (N, width) for each width in `outputs`."""
-    parts = [
-        _run(session, ops.normalise(ops.crops(transposed, boxes[start : start + batch], size_px)))
-        for start in range(0, len(boxes), batch)
-    ]
+    parts = [_run(session, means.crops(boxes[start : start + batch], size_px)) for start in range(0, len(boxes), batch)]
     if not parts:
         return [np.zeros((0, width), np.float32) for width in outputs]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
