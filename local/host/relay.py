@@ -11,7 +11,8 @@ import azure.functions as func
 
 from local.host.index import BlobTrigger
 from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
-from shared.errors import NotFound
+from shared.domain import BLOB_CONTAINERS
+from shared.errors import ConfigurationError, NotFound
 from shared.ports import QueueMessage
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,14 @@ class BlobRelay:
 
     The messages and the position in the feed are written in one transaction: a host that is killed relays nothing
     twice and leaves nothing out. A function that is new starts at the beginning of its container.
+
+    Raises:
+        ConfigurationError: the trigger names a container that there is not.
     """
 
     def __init__(self, trigger: BlobTrigger, store: LocalStore, blobs: LocalBlobStore, queue: LocalWorkQueue) -> None:
+        if trigger.container not in BLOB_CONTAINERS:
+            raise ConfigurationError(f"function {trigger.function.name}: there is no container {trigger.container!r}")
         self.queue_name = blob_queue(trigger.function.name)
         self._trigger = trigger
         self._store = store

@@ -109,12 +109,12 @@ async def _run(
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
-        triggers.start(loop)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        logger.info("ready", extra={"action": "ready", "url": url})
-        if ready_callback is not None:
-            ready_callback(url)
         try:
+            triggers.start(loop)
+            url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+            logger.info("ready", extra={"action": "ready", "url": url})
+            if ready_callback is not None:
+                ready_callback(url)
             await serving
         finally:
             triggers.stop()

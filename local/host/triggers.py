@@ -22,7 +22,7 @@ from local.host.relay import BLOB_POISON_QUEUE, BlobRelay, blob_queue
 from local.host.timers import TimerRunner
 from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
 from shared.adapters.local.schema import to_us
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, InvalidInput
 from shared.ports import QueueMessage
 
 logger = logging.getLogger(__name__)
@@ -131,6 +131,11 @@ class Triggers:
         return self._listener(work, run, min(concurrency, config.queue_concurrency))
 
     def _listener(self, work: Work, run: Callable[[QueueMessage], None], concurrency: int) -> Listener:
+        try:
+            self._queue.length(work.queue)
+            self._queue.length(work.poison_queue)
+        except InvalidInput as error:
+            raise ConfigurationError(f"function {work.function}: {error}") from error
         return Listener(work, self._ledger, self._renewer, run, concurrency=max(1, concurrency))
 
     def _invoke(self, function: Function, value: object) -> None:

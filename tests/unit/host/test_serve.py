@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
-import urllib.request
-from urllib.error import HTTPError
 
+import httpx
 import psutil
-import pytest
 
 from local.host.poison import drop, list_poison, replay
 from tests.unit.host.conftest import QUEUE, ToyHost, until
@@ -17,12 +16,8 @@ from tests.unit.host.conftest import QUEUE, ToyHost, until
 
 def test_http_queue_and_blobs_are_served_and_sigterm_ends_cleanly(toy: ToyHost) -> None:
     process = toy.start()
-    with urllib.request.urlopen(f"{toy.url}/hello/ann") as response:
-        assert response.read() == b"hello ann"
-    with pytest.raises(HTTPError) as failed:
-        urllib.request.urlopen(f"{toy.url}/nothing")
-    assert failed.value.code == 404
-    failed.value.close()
+    assert httpx.get(f"{toy.url}/hello/ann").text == "hello ann"
+    assert httpx.get(f"{toy.url}/nothing").status_code == 404
     toy.queue.send(QUEUE, "ok from queue")
     toy.blobs.put("candidates", "a/b.txt", b"ok from blob")
     toy.blobs.put("candidates", "other.jpg", b"ok not for us")
@@ -66,11 +61,10 @@ def test_sigterm_finishes_what_is_in_hand_and_leaves_the_rest(toy: ToyHost) -> N
 
 def test_sigterm_answers_requests_in_hand(toy: ToyHost) -> None:
     process = toy.start()
-    answers: list[bytes] = []
+    answers: list[str] = []
 
     def ask() -> None:
-        with urllib.request.urlopen(urllib.request.Request(f"{toy.url}/work/0.7", method="POST")) as response:
-            answers.append(response.read())
+        answers.append(httpx.post(f"{toy.url}/work/0.7").text)
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -78,7 +72,7 @@ def test_sigterm_answers_requests_in_hand(toy: ToyHost) -> None:
     process.terminate()
     assert process.wait(10) == 0
     asking.join()
-    assert answers == [b"done"]
+    assert answers == ["done"]
 
 
 def test_what_does_not_end_in_time_is_given_back(toy: ToyHost) -> None:
@@ -109,8 +103,6 @@ def test_a_second_host_on_the_same_folder_is_refused(toy: ToyHost) -> None:
 
 
 def test_a_port_in_use_is_told_in_one_line(toy: ToyHost) -> None:
-    import socket
-
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -10,6 +10,7 @@ import faulthandler
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import azure.functions as func
@@ -19,8 +20,30 @@ from shared.adapters.local import LocalStore
 from shared.errors import StoreUnavailable
 
 
+def die(_: str) -> None:
+    os._exit(9)
+
+
+def fail(_: str) -> None:
+    raise ValueError("personal data")
+
+
+def fail_for_now(_: str) -> None:
+    raise StoreUnavailable("the database is away")
+
+
+ORDERS: dict[str, Callable[[str], None]] = {
+    "ok": lambda _: None,
+    "sleep": lambda value: time.sleep(float(value.split()[0])),
+    "hang": lambda _: time.sleep(600),
+    "die": die,
+    "raise": fail,
+    "transient": fail_for_now,
+}
+
+
 def make_app(folder: Path) -> func.FunctionApp:
-    """Work is told what to do by its message: `ok`, `sleep SECONDS`, `raise`, `transient`, `die`, `hang`."""
+    """Work is told what to do by its message: a word of `ORDERS`, and its value."""
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
     def note(line: str) -> None:
@@ -33,16 +56,7 @@ def make_app(folder: Path) -> func.FunctionApp:
     def do(order: str) -> None:
         note(f"begin {order}")
         word, _, value = order.partition(" ")
-        if word == "sleep":
-            time.sleep(float(value.split()[0]))
-        if word == "hang":
-            time.sleep(600)
-        if word == "die":
-            os._exit(9)
-        if word == "raise":
-            raise ValueError("personal data")
-        if word == "transient":
-            raise StoreUnavailable("the database is away")
+        ORDERS[word](value)
         note(f"end {order}")
 
     @app.route("hello/{name}", methods=["GET"])
