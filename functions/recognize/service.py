@@ -108,7 +108,7 @@ class Recognizer:
         """
         with self._slot:
             image = decode_image(data, self._limits)
-            face = _most_central(image, self._detect_in_crop(image))
+            face = most_central(image, self._detect_in_crop(image))
             return self._identify(image, [face])[0] if face is not None else None
 
     def _detect_in_crop(self, image: UInt8Array) -> Sequence[Face]:
@@ -129,7 +129,7 @@ class Recognizer:
         return recognized
 
 
-def _most_central(image: UInt8Array, faces: Sequence[Face]) -> Face | None:
+def most_central(image: UInt8Array, faces: Sequence[Face]) -> Face | None:
     """The face whose centre is nearest the middle of the picture."""
     if not faces:
         return None

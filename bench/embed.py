@@ -1,0 +1,60 @@
+"""Finds and embeds the face of every photograph, on all cores; keeps the result under build/ for the next run."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from bench.lfw import Photographs
+from bench.report import OUTPUT, console
+from functions.recognize.service import most_central
+from shared.domain import Float32Array, sha256_hex
+from shared.vision.assets import ModelCache
+from shared.vision.decode import ImageLimits, decode_image
+from shared.vision.detectors import Pack, load_pack
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """(N, D) unit rows, zero where no face was found, and which those are."""
+
+    embeddings: Float32Array
+    found: NDArray[np.bool_]
+
+
+def embed_all(photographs: Photographs, pack_name: str, cache: ModelCache) -> Embedded:
+    """The most central face of each photograph, through the product's own detector and embedder."""
+    pack = load_pack(pack_name, cache, min_face_px=40)
+    kept = OUTPUT / f"embeddings-{pack.embedder.embedder_id}-{_fingerprint(photographs, pack)}.npz"
+    if kept.is_file():
+        console.print(f"{pack_name}: embeddings of an earlier run ({kept.name})")
+        with np.load(kept) as arrays:
+            return Embedded(arrays["embeddings"], arrays["found"])
+    paths = photographs.paths()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = pool.map(lambda path: _embed(path, pack), paths)
+        rows = list(track(work, description=f"{pack_name}: {len(paths)} photographs", total=len(paths)))
+    found = np.array([row is not None for row in rows])
+    embeddings = np.stack([np.zeros(pack.embedder.dimension, np.float32) if row is None else row for row in rows])
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    np.savez(kept, embeddings=embeddings, found=found)
+    return Embedded(embeddings, found)
+
+
+def _fingerprint(photographs: Photographs, pack: Pack) -> str:
+    """Changes with the photographs, and with the code that makes the embeddings."""
+    sources = sorted(Path("shared/vision").glob("*.py")) + [Path("shared/vision/assets.toml")]
+    code = sha256_hex(b"".join(path.read_bytes() for path in sources))
+    return sha256_hex(f"{code}{pack.name}{'|'.join(photographs.names)}".encode())[:12]
+
+
+def _embed(path: Path, pack: Pack) -> Float32Array | None:
+    image = decode_image(path.read_bytes(), ImageLimits())
+    face = most_central(image, pack.detector.detect(image))
+    return None if face is None else pack.embedder.embed([image], [face])[0]
