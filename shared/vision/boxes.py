@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from shared.domain import Float32Array
 
 Overlap = Literal["union", "smaller"]
+
+_BLOCK: Final = 256
 
 
 def area(boxes: Float32Array) -> Float32Array:
@@ -55,14 +57,19 @@ def nms(boxes: Float32Array, scores: Float32Array, threshold: float, over: Overl
     >>> nms(np.float32([[0, 0, 9, 9], [0, 0, 9, 10], [20, 20, 29, 29]]), np.float32([0.8, 0.9, 0.7]), 0.5).tolist()
     [1, 2]
     """
-    waiting = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    while waiting.size:
-        best, waiting = waiting[0], waiting[1:]
-        kept.append(int(best))
-        covered = overlaps(boxes[best : best + 1], boxes[waiting], over)[0]
-        waiting = waiting[covered <= threshold]
-    return np.array(kept, dtype=np.intp)
+    order = np.argsort(-scores, kind="stable")
+    kept: list[NDArray[np.intp]] = []
+    while order.size:  # a block at a time, so that the table of all pairs stays small
+        block, order = order[:_BLOCK], order[_BLOCK:]
+        covers = overlaps(boxes[block], boxes[block], over) > threshold
+        alive = np.ones(len(block), dtype=bool)
+        for index in range(len(block)):
+            if alive[index]:
+                alive[index + 1 :] &= ~covers[index, index + 1 :]
+        kept.append(block[alive])
+        if order.size:
+            order = order[~(overlaps(boxes[order], boxes[kept[-1]], over) > threshold).any(axis=1)]
+    return np.concatenate(kept) if kept else np.zeros(0, np.intp)
 
 
 def square(boxes: Float32Array) -> Float32Array:

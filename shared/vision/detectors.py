@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from shared.vision.assets import CornerBoxesTable, EmbedderTable, ModelCache, Mt
 from shared.vision.boxes import nms
 from shared.vision.embedders import OnnxEmbedder
 from shared.vision.mtcnn import MtcnnDetector
+
+_CV_ERRORS: Final = 2
 
 
 class YunetDetector:
@@ -34,6 +37,7 @@ class YunetDetector:
         self._input_px = input_px or table.input_px
         path = cache.path(table.files["model"])
         lowest = table.threshold if threshold is None else threshold
+        cv2.setLogLevel(_CV_ERRORS)  # OpenCV 5 warns at every load that it cannot choose a device
         try:
             self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), lowest, 0.3, 5_000)
         except cv2.error as error:

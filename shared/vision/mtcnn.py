@@ -24,9 +24,9 @@ _MAX_PLACES: Final = 8_000
 """Places kept of one pyramid level before overlapping ones are suppressed, which takes time with their square."""
 _STRIP_PIXELS: Final = 600_000
 """Of a pyramid level scanned at a time: about 100 MB inside the network."""
-_REFINE_BATCH: Final = 128
-_OUTPUT_BATCH: Final = 32
-"""Crops in one run: larger batches are no faster, and these bound the memory of a run to about 30 MB."""
+_REFINE_BATCH: Final = 16
+_OUTPUT_BATCH: Final = 8
+"""Crops in one run. Larger batches leave the processor's cache: 0.10 ms a crop at 16, 0.12 ms at 128."""
 _INCLUSIVE: Final = np.array([0, 0, 1, 1], np.float32)
 """Makes the sides of a box count as pixels of it, as the last suppression of the reference has it."""
 
@@ -59,8 +59,8 @@ class MtcnnDetector:
         self._thresholds = thresholds or table.thresholds
         files = {name: cache.path(artefact) for name, artefact in table.files.items()}
         self._proposals = open_session(files["pnet"], reuse_memory=False, threads=threads)
-        self._refinement = open_session(files["rnet"], reuse_memory=False, threads=threads)
-        self._output = open_session(files["onet"], reuse_memory=False, threads=threads)
+        self._refinement = open_session(files["rnet"], threads=threads)
+        self._output = open_session(files["onet"], threads=threads)
 
     @property
     def detector_id(self) -> str:
