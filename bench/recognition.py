@@ -14,6 +14,7 @@ import numpy as np
 from bench.embed import Embedded, embed_all
 from bench.lfw import Photographs, open_set, verification
 from bench.report import print_figures, write_report
+from bench.report import run as run_bench
 from functions.train.fit import Gallery, fit_bundle
 from shared.domain import Float32Array, gallery_hash
 from shared.matching.bundle import load_matcher
@@ -131,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_bench(main)

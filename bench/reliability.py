@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.report import OUTPUT, console, print_figures, write_report
+from bench.report import run as run_bench
 from bench.running import Serve
 from local.client import Client
 from shared.bootstrap import Stores, open_stores
@@ -184,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_bench(main)

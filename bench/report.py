@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,18 @@ from rich.table import Table
 
 from shared import __version__
 from shared.domain import format_time
+from shared.errors import FacerelayError
 
 OUTPUT = Path("build/bench")
 console = Console()
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a benchmark's `main`; our own errors end it with one line."""
+    try:
+        main()
+    except FacerelayError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def cpu_model() -> str:

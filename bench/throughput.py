@@ -25,6 +25,7 @@ import numpy as np
 
 from bench.mtcnn_agreement import set_up_reference
 from bench.report import OUTPUT, console, print_figures, write_report
+from bench.report import run as run_bench
 from bench.running import Serve
 from local.client import Client
 from shared.settings import Settings
@@ -154,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_bench(main)

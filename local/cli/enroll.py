@@ -93,7 +93,8 @@ def _report(results: list[tuple[str, str, str]], as_json: bool) -> None:
     if as_json:
         print_json([{"person": p, "image": i, "outcome": o} for p, i, o in results])
     else:
-        print_table("Refused", ["person", "image", "why"], [r for r in results if r[2].startswith("refused")])
+        if refused := [row for row in results if row[2].startswith("refused")]:
+            print_table("Refused", ["person", "image", "why"], refused)
         console.print(f"{added} of {len(results)} images added")
     if added == 0:
         raise typer.Exit(1)

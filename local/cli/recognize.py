@@ -100,7 +100,8 @@ def folder(
     ]
     if not dry_run:
         print_table("Faces", ["image", "person", "confidence", "box"], rows)
-    print_table("Refused", ["image", "why"], [(n, a["refused"]) for n, a in results if "refused" in a])
+    if refused := [(name, answer["refused"]) for name, answer in results if "refused" in answer]:
+        print_table("Refused", ["image", "why"], refused)
     if stats:
         _print_stats(files, results)
     return None
