@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ BLOB_CONTAINERS: Final = (CANDIDATES, DATASET, MODELS, ERASURES)
 
 _PERSON_ID = re.compile(r"\w[\w.'-]{0,63}", re.UNICODE)
 _PLACE_ID_LENGTH = 64
+_PLACE_ID_ESCAPED = 384  # twice that, a date, a time and a track must fit the 1,024 characters of a blob name
 
 
 def normalise_person_id(text: str) -> str:
@@ -65,10 +67,13 @@ def check_place_id(kind: str, text: str) -> str:
     """A site, camera or location id: 1 to 64 printable characters. Anything printable is allowed, and escaped in names.
 
     Raises:
-        InvalidIdentifier: empty, too long, or with control characters.
+        InvalidIdentifier: empty, too long (of letters beyond Latin, Greek and Cyrillic, 42 or fewer fit a blob name),
+            or with control characters.
     """
     if not 1 <= len(text) <= _PLACE_ID_LENGTH or not text.isprintable():
         raise InvalidIdentifier(f"a {kind} is 1 to {_PLACE_ID_LENGTH} printable characters")
+    if len(percent_safe(text)) > _PLACE_ID_ESCAPED:
+        raise InvalidIdentifier(f"a {kind} is at most {_PLACE_ID_ESCAPED} characters when percent-encoded; shorten it")
     return text
 
 
@@ -269,7 +274,7 @@ class Candidate:
         try:
             box = tuple(int(v) for v in values["frame_box"].split(","))
             size = tuple(int(v) for v in values["frame_size"].split(","))
-            flat = [float(v) for v in values["landmarks"].split(",")] if values.get("landmarks") else None
+            flat = [_finite(v) for v in values["landmarks"].split(",")] if values.get("landmarks") else None
             if len(box) != 4 or len(size) != 2 or (flat is not None and len(flat) != 10):
                 raise InvalidInput("candidate metadata: frame_box, frame_size or landmarks of the wrong length")
             return cls(
@@ -282,7 +287,7 @@ class Candidate:
                 frame_box=(box[0], box[1], box[2], box[3]),
                 frame_size=(size[0], size[1]),
                 detector=unquote(values["detector"]),
-                confidence=float(values["confidence"]),
+                confidence=_finite(values["confidence"]),
                 sha256=values["sha256"],
                 uploader=unquote(values["uploader"]),
                 landmarks=tuple(zip(flat[::2], flat[1::2], strict=True)) if flat else None,
@@ -291,6 +296,14 @@ class Candidate:
             raise InvalidInput(f"candidate metadata lacks {error.args[0]!r}") from error
         except ValueError as error:
             raise InvalidInput(f"candidate metadata: {error}") from error
+
+
+def _finite(text: str) -> float:
+    """Raises: ValueError: not a number, or one that nothing can be compared with."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"not a finite number: {text[:20]!r}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
