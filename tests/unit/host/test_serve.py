@@ -28,6 +28,17 @@ def test_http_queue_and_blobs_are_served_and_sigterm_ends_cleanly(toy: ToyHost) 
     assert toy.queue.length(QUEUE) == 0
 
 
+def test_answers_do_not_wait_for_acknowledgements(toy: ToyHost) -> None:
+    toy.start()
+    waits = []
+    with httpx.Client(base_url=toy.url) as client:
+        for _ in range(21):
+            asked = time.perf_counter()
+            client.get("/hello/ann")
+            waits.append(time.perf_counter() - asked)
+    assert sorted(waits)[10] < 0.035  # Linux delays acknowledgements by 40 ms; without TCP_NODELAY each answer waits
+
+
 def test_a_message_is_seen_within_a_tenth_of_a_second(toy: ToyHost) -> None:
     toy.start()
     waits = []
