@@ -37,7 +37,7 @@ class YunetDetector:
         self._input_px = input_px or table.input_px
         path = cache.path(table.files["model"])
         lowest = table.threshold if threshold is None else threshold
-        cv2.setLogLevel(_CV_ERRORS)  # OpenCV 5 warns at every load that it cannot choose a device
+        cv2.utils.logging.setLogLevel(_CV_ERRORS)  # OpenCV 5 warns at every load that it cannot choose a device
         try:
             self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), lowest, 0.3, 5_000)
         except cv2.error as error:
