@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import threading
 from dataclasses import dataclass
 
@@ -63,16 +64,17 @@ class ModelRegistry:
             raise IntegrityError("the pointer to the live model is unreadable") from error
 
     def publish(self, bundle: Bundle) -> None:
-        """Writes a bundle, then moves the pointer to it.
+        """Writes a bundle, then moves the pointer to it. Of a bundle that is not published nothing is left.
 
         Raises:
-            Conflict: the live model is of a later gallery.
+            Conflict: the live model is of a later gallery, or somebody in this one was erased meanwhile.
         """
         model_id = bundle.manifest.model_id
         manifest = bundle.manifest.to_json()
+        # The manifest first: an erasure that comes by meanwhile must be able to tell whom the bundle knows.
+        self._blobs.put(MODELS, f"{model_id}/{MANIFEST_FILE}", manifest, content_type="application/json")
         for name, data in bundle.files.items():
             self._blobs.put(MODELS, f"{model_id}/{name}", data)
-        self._blobs.put(MODELS, f"{model_id}/{MANIFEST_FILE}", manifest, content_type="application/json")
         document = json.dumps(
             {
                 "model_id": model_id,
@@ -80,7 +82,11 @@ class ModelRegistry:
                 "published_at": format_time(self._clock()),
             }
         ).encode()
-        self._move_pointer(model_id, document)
+        try:
+            self._move_pointer(model_id, document)
+        except Conflict:
+            self._discard(model_id)
+            raise
         logger.info("model published", extra={"action": "model.publish", "model_id": model_id})
 
     def _move_pointer(self, model_id: str, document: bytes) -> None:
@@ -88,6 +94,8 @@ class ModelRegistry:
             live = self.pointer()
             if live is not None and live.model_id >= model_id:
                 raise Conflict(f"model {live.model_id} is live already and knows a later gallery; train again")
+            if not list(self._blobs.list(MODELS, prefix=f"{model_id}/{MANIFEST_FILE}")):
+                raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
             try:
                 self._blobs.put(
                     MODELS,
@@ -157,7 +165,7 @@ class ModelRegistry:
                 break
             found = True
             try:
-                self.publish(without_person(bundle, person_id, model_id=new_model_id(self._clock())))
+                self.publish(without_person(bundle, person_id, model_id=self._later_than(pointer.model_id)))
             except Conflict:
                 continue  # a training was published meanwhile: it may know the person too
         for model_id in self.list_ids():
@@ -165,6 +173,10 @@ class ModelRegistry:
                 self.delete(model_id)
                 found = True
         return found
+
+    def _later_than(self, model_id: str) -> str:
+        """An id of now; or right after `model_id`, which may be of a machine whose clock is ahead of this one's."""
+        return max(new_model_id(self._clock()), f"{model_id}-{secrets.token_hex(2)}")
 
     def _may_know(self, model_id: str, person_id: str) -> bool:
         try:
@@ -193,6 +205,9 @@ class ModelRegistry:
         live = self.pointer()
         if live is not None and live.model_id == model_id:
             raise Conflict(f"model {model_id} is live")
+        self._discard(model_id)
+
+    def _discard(self, model_id: str) -> None:
         for blob in list(self._blobs.list(MODELS, prefix=f"{model_id}/")):
             self._blobs.delete(MODELS, blob.name)
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from shared.domain import sha256_hex
-from shared.errors import IntegrityError, UnknownSchema
+from shared.errors import IntegrityError, InvalidInput, UnknownSchema
 from shared.matching.model import MatcherModel, Operating, SvmScale
 
 BUNDLE_SCHEMA: Final = 1
@@ -109,7 +109,7 @@ def load_matcher(bundle: Bundle) -> MatcherModel:
             ),
             **loaded,
         )
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except (InvalidInput, ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"model {manifest.model_id} is unreadable: {type(error).__name__}") from error
 
 

@@ -11,9 +11,7 @@ from shared import errors
 from shared.errors import FacerelayError, PermanentError, TransientError, UnusableFace
 
 CLASSES = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if inspect.isclass(kind) and issubclass(kind, FacerelayError)
+    name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, FacerelayError)
 }
 
 

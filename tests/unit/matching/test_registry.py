@@ -1,0 +1,379 @@
+"""Publishing moves one pointer, forwards only; erasing leaves nothing; a running process swaps or keeps what it has."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared.adapters.local import LocalBlobStore, LocalStore
+from shared.domain import MODELS, UNKNOWN, sha256_hex
+from shared.errors import Conflict, IntegrityError, PreconditionFailed, StoreUnavailable
+from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, load_matcher
+from shared.matching.model import NO_MODEL, MatcherModel, empty_model
+from shared.model_registry import POINTER, LiveModel, ModelRegistry
+from tests.support import DIMENSION, EMBEDDER_ID, OPERATING, TickingClock, matcher, unit
+from tests.unit.matching.bundles import bundle_of
+
+ANN, BOB = unit(1, 0, 0, 0, 0, 0, 0, 0), unit(0, 1, 0, 0, 0, 0, 0, 0)
+
+
+def model_id(number: int) -> str:
+    return f"2026010{number}T000000.000000Z-0000"
+
+
+def model(number: int, **people) -> MatcherModel:
+    return matcher(people or {"ann": ANN}, model_id=model_id(number))
+
+
+class Blobs(LocalBlobStore):
+    """The real store, which can be told to fail, or to be overtaken by somebody else."""
+
+    def __init__(self, store: LocalStore) -> None:
+        super().__init__(store)
+        self.down = False
+        self.before_pointer: list = []
+
+    def get(self, container: str, name: str):
+        if self.down:
+            raise StoreUnavailable("down")
+        return super().get(container, name)
+
+    def put(self, container: str, name: str, data: bytes, **options):
+        if name == POINTER and self.before_pointer:
+            self.before_pointer.pop()()
+        return super().put(container, name, data, **options)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Iterator[Blobs]:
+    store = LocalStore(tmp_path)
+    yield Blobs(store)
+    store.close()
+
+
+@pytest.fixture
+def registry(blobs: Blobs) -> ModelRegistry:
+    return ModelRegistry(blobs, TickingClock())
+
+
+@pytest.fixture
+def live(registry: ModelRegistry) -> LiveModel:
+    return LiveModel(registry, fallback=empty_model(EMBEDDER_ID, DIMENSION, OPERATING), embedder_id=EMBEDDER_ID)
+
+
+class TestPublish:
+    def test_before_the_first_there_is_no_pointer(self, registry: ModelRegistry) -> None:
+        assert registry.pointer() is None
+        assert registry.newest_sound(EMBEDDER_ID) is None
+
+    def test_what_is_published_is_what_the_pointer_leads_to(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        pointer = registry.pointer()
+        assert pointer is not None and pointer.model_id == model_id(1)
+        assert load_matcher(registry.load(pointer)).person_ids == ("ann",)
+
+    def test_a_later_gallery_replaces_an_earlier_and_never_the_reverse(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(2)))
+        with pytest.raises(Conflict, match="later gallery"):
+            registry.publish(bundle_of(model(1)))
+        registry.publish(bundle_of(model(3)))
+        with pytest.raises(Conflict):
+            registry.publish(bundle_of(model(3)))
+        assert registry.pointer().model_id == model_id(3)
+
+    def test_overtaken_by_an_older_model_it_tries_again(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        blobs.before_pointer.append(lambda: registry.publish(bundle_of(model(2))))
+        registry.publish(bundle_of(model(3)))
+        assert registry.pointer().model_id == model_id(3)
+
+    def test_overtaken_by_a_newer_model_it_gives_way(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        """The ETag is what notices: the pointer that was compared is not the one that would be replaced."""
+        registry.publish(bundle_of(model(1)))
+        blobs.before_pointer.append(lambda: registry.publish(bundle_of(model(3))))
+        with pytest.raises(Conflict):
+            registry.publish(bundle_of(model(2)))
+        assert registry.pointer().model_id == model_id(3)
+
+    def test_two_first_models_at_once_leave_the_later_one(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        blobs.before_pointer.append(lambda: registry.publish(bundle_of(model(2))))
+        with pytest.raises(Conflict):
+            registry.publish(bundle_of(model(1)))
+        assert registry.pointer().model_id == model_id(2)
+
+    def test_the_pointer_moves_last(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        """Whoever reads the pointer finds everything that it leads to."""
+        seen: list[set[str]] = []
+        blobs.before_pointer.append(lambda: seen.append({blob.name for blob in blobs.list(MODELS)}))
+        registry.publish(bundle_of(model(1)))
+        assert seen == [{f"{model_id(1)}/{MANIFEST_FILE}", f"{model_id(1)}/{MATCHER_FILE}"}]
+
+    @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'"x"', b"\xff"])
+    def test_an_unreadable_pointer_is_an_error_and_not_an_empty_gallery(
+        self, registry: ModelRegistry, blobs: Blobs, data: bytes
+    ) -> None:
+        blobs.put(MODELS, POINTER, data)
+        with pytest.raises(IntegrityError):
+            registry.pointer()
+
+    def test_a_manifest_of_another_hash_or_none_is_refused(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        pointer = registry.pointer()
+        blobs.put(MODELS, f"{model_id(1)}/{MANIFEST_FILE}", bundle_of(model(1, bob=BOB)).manifest.to_json())
+        with pytest.raises(IntegrityError, match="hash"):
+            registry.manifest(pointer)
+        blobs.delete(MODELS, f"{model_id(1)}/{MANIFEST_FILE}")
+        with pytest.raises(IntegrityError, match="no manifest"):
+            registry.manifest(pointer)
+
+    def test_a_bundle_without_its_arrays_is_refused(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        blobs.delete(MODELS, f"{model_id(1)}/{MATCHER_FILE}")
+        with pytest.raises(IntegrityError, match="lacks"):
+            registry.load(registry.pointer())
+
+
+class TestKeeping:
+    def test_prune_keeps_the_newest(self, registry: ModelRegistry) -> None:
+        for number in range(1, 6):
+            registry.publish(bundle_of(model(number)))
+        registry.prune(2)
+        assert registry.list_ids() == [model_id(4), model_id(5)]
+
+    def test_prune_never_deletes_the_live_one(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        for number in (2, 3):  # written, never published: their trainings died
+            blobs.put(MODELS, f"{model_id(number)}/{MANIFEST_FILE}", b"{}")
+        registry.prune(1)
+        assert registry.list_ids() == [model_id(1), model_id(3)]
+
+    def test_the_live_model_cannot_be_deleted(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        with pytest.raises(Conflict):
+            registry.delete(model_id(1))
+
+    def test_the_newest_sound_model_is_of_this_embedder_and_whole(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        registry.publish(bundle_of(model(2)))
+        registry.publish(bundle_of(replace(model(3), embedder_id="other")))
+        blobs.put(MODELS, f"{model_id(2)}/{MATCHER_FILE}", b"damaged")
+        found = registry.newest_sound(EMBEDDER_ID)
+        assert found is not None and found.model_id == model_id(1)
+
+
+class TestErase:
+    def test_older_models_that_knew_the_person_go(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1, ann=ANN)))
+        registry.publish(bundle_of(model(2, bob=BOB)))
+        assert registry.erase_person("ann") is True
+        assert registry.list_ids() == [model_id(2)]
+        assert registry.pointer().model_id == model_id(2), "the live one did not know ann: it stays"
+
+    def test_only_the_person_is_cut_out_of_the_live_model(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1, ann=ANN, bob=BOB)))
+        assert registry.erase_person("ann") is True
+        pointer = registry.pointer()
+        assert pointer.model_id > model_id(1)
+        left = load_matcher(registry.load(pointer))
+        assert left.person_ids == ("bob",)
+        assert left.identify(ANN[None])[0].person_id == UNKNOWN
+        assert registry.list_ids() == [pointer.model_id], "the bundle that knew ann is gone"
+
+    def test_no_stored_byte_names_the_person(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1, ann=ANN, bob=BOB)))
+        registry.erase_person("ann")
+        for blob in blobs.list(MODELS):
+            data = blobs.get(MODELS, blob.name).data
+            assert b"ann" not in data and "ann".encode("utf-32-le") not in data, blob.name
+
+    def test_a_bundle_nobody_can_read_may_know_anybody(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        blobs.put(MODELS, f"{model_id(1)}/{MANIFEST_FILE}", b"\xff")
+        registry.publish(bundle_of(model(2, bob=BOB)))
+        assert registry.erase_person("ann") is True
+        assert registry.list_ids() == [model_id(2)]
+
+    def test_overtaken_by_a_training_it_erases_from_that_too(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1, ann=ANN, bob=BOB)))
+        overtaking = bundle_of(replace(model(1, ann=ANN, bob=BOB), model_id="20260102T030405.700000Z-ffff"))
+        blobs.before_pointer.append(lambda: registry.publish(overtaking))
+        assert registry.erase_person("ann")
+        assert load_matcher(registry.load(registry.pointer())).person_ids == ("bob",)
+        assert len(registry.list_ids()) == 1, "what was overtaken was not left behind"
+
+    def test_a_clock_that_is_behind_does_not_keep_the_person(self, registry: ModelRegistry) -> None:
+        """The live model was fitted by a machine whose clock is years ahead."""
+        registry.publish(bundle_of(replace(model(1, ann=ANN, bob=BOB), model_id="20990101T000000.000000Z-0000")))
+        assert registry.erase_person("ann")
+        assert load_matcher(registry.load(registry.pointer())).person_ids == ("bob",)
+        assert len(registry.list_ids()) == 1
+
+    def test_a_publication_that_gives_way_leaves_nobody_behind(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(2, bob=BOB)))
+        with pytest.raises(Conflict):
+            registry.publish(bundle_of(model(1, ann=ANN)))
+        assert registry.list_ids() == [model_id(2)]
+
+    def test_an_erasure_during_a_publication_makes_it_give_way(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        """The pointer never leads to a bundle that an erasure took away."""
+        registry.publish(bundle_of(model(1, bob=BOB)))
+        put = LocalBlobStore.put
+
+        def erased_meanwhile(container: str, name: str, data: bytes, **options):
+            etag = put(blobs, container, name, data, **options)
+            if name == f"{model_id(2)}/{MATCHER_FILE}":
+                registry.erase_person("ann")
+            return etag
+
+        blobs.put = erased_meanwhile
+        with pytest.raises(Conflict, match="erased meanwhile"):
+            registry.publish(bundle_of(model(2, ann=ANN, bob=BOB)))
+        assert registry.list_ids() == [model_id(1)]
+        assert load_matcher(registry.load(registry.pointer())).person_ids == ("bob",)
+
+    def test_nobody_knew_the_person(self, registry: ModelRegistry) -> None:
+        assert registry.erase_person("ann") is False
+        registry.publish(bundle_of(model(1, bob=BOB)))
+        assert registry.erase_person("ann") is False
+        assert registry.pointer().model_id == model_id(1)
+
+
+class TestLiveModel:
+    def test_before_the_first_model_everybody_is_unknown(self, live: LiveModel) -> None:
+        assert live().model_id == NO_MODEL
+
+    def test_a_new_model_is_swapped_in(self, live: LiveModel, registry: ModelRegistry) -> None:
+        live()
+        registry.publish(bundle_of(model(1)))
+        assert live().model_id == NO_MODEL, "a call does not look"
+        assert live.refresh().model_id == model_id(1)
+        registry.publish(bundle_of(model(2)))
+        live.refresh()
+        assert live().model_id == model_id(2)
+
+    def test_an_unmoved_pointer_loads_nothing(self, live: LiveModel, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        assert live.refresh() is live.refresh()
+
+    @pytest.mark.parametrize("broken", [MATCHER_FILE, MANIFEST_FILE, POINTER])
+    def test_a_wrong_hash_keeps_the_old_one_and_is_logged(
+        self,
+        live: LiveModel,
+        registry: ModelRegistry,
+        blobs: Blobs,
+        caplog: pytest.LogCaptureFixture,
+        broken: str,
+    ) -> None:
+        registry.publish(bundle_of(model(1)))
+        live.refresh()
+        registry.publish(bundle_of(model(2)))
+        blobs.put(MODELS, POINTER if broken == POINTER else f"{model_id(2)}/{broken}", b"damaged")
+        with caplog.at_level(logging.ERROR):
+            assert live.refresh().model_id == model_id(1)
+        assert [(r.levelname, r.action, r.code) for r in caplog.records] == [("ERROR", "model.refused", "integrity")]
+        registry._blobs.delete(MODELS, POINTER)
+        registry.publish(bundle_of(model(3)))
+        assert live.refresh().model_id == model_id(3), "and a sound one is taken again"
+
+    def test_a_first_load_that_may_pass_is_raised(self, live: LiveModel, registry: ModelRegistry, blobs: Blobs) -> None:
+        """Answering `unknown` for everybody would be wrong, and stored."""
+        registry.publish(bundle_of(model(1)))
+        blobs.down = True
+        with pytest.raises(StoreUnavailable):
+            live()
+        blobs.down = False
+        assert live().model_id == model_id(1)
+
+    def test_a_later_look_that_may_pass_keeps_the_old_one(
+        self, live: LiveModel, registry: ModelRegistry, blobs: Blobs
+    ) -> None:
+        registry.publish(bundle_of(model(1)))
+        live()
+        blobs.down = True
+        assert live.refresh().model_id == model_id(1)
+
+    def test_a_broken_first_model_falls_back_to_the_newest_sound_one(
+        self, live: LiveModel, registry: ModelRegistry, blobs: Blobs
+    ) -> None:
+        registry.publish(bundle_of(model(1)))
+        registry.publish(bundle_of(model(2)))
+        blobs.put(MODELS, f"{model_id(2)}/{MATCHER_FILE}", b"damaged")
+        assert live().model_id == model_id(1)
+
+    def test_a_model_of_another_space_is_refused(self, live: LiveModel, registry: ModelRegistry, caplog) -> None:
+        registry.publish(bundle_of(model(1)))
+        live()
+        registry.publish(bundle_of(replace(model(2), embedder_id="other")))
+        assert live.refresh().model_id == model_id(1)
+        assert "train again with this pack" in caplog.text
+
+    def test_a_poll_finds_a_new_model_without_being_asked(self, live: LiveModel, registry: ModelRegistry) -> None:
+        live()
+        stop = threading.Event()
+        thread = live.poll(0.01, stop)
+        registry.publish(bundle_of(model(1)))
+        deadline = time.monotonic() + 10
+        while live().model_id != model_id(1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stop.set()
+        thread.join(10)
+        assert live().model_id == model_id(1)
+
+    def test_a_poll_outlives_a_store_that_goes_away(self, live: LiveModel, registry: ModelRegistry, blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        blobs.down = True
+        stop = threading.Event()
+        thread = live.poll(0.01, stop)
+        try:
+            time.sleep(0.1)
+            assert thread.is_alive()
+            blobs.down = False
+            assert live().model_id == model_id(1)
+        finally:
+            stop.set()
+            thread.join(10)
+
+    def test_no_request_waits_for_a_load(self, live: LiveModel, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        live()
+        registry.publish(bundle_of(model(2)))
+        reading, go_on = threading.Event(), threading.Event()
+        get = LocalBlobStore.get
+
+        def slow(container: str, name: str):
+            if name.endswith(MATCHER_FILE):
+                reading.set()
+                assert go_on.wait(10)
+            return get(blobs, container, name)
+
+        blobs.get = slow
+        loader = threading.Thread(target=live.refresh)
+        loader.start()
+        assert reading.wait(10)
+        assert live().model_id == model_id(1), "answers while the next one loads"
+        go_on.set()
+        loader.join(10)
+        assert live().model_id == model_id(2)
+
+
+def test_the_pointer_names_the_manifest_by_its_hash(registry: ModelRegistry, blobs: Blobs) -> None:
+    registry.publish(bundle_of(model(1)))
+    document = json.loads(blobs.get(MODELS, POINTER).data)
+    manifest = blobs.get(MODELS, f"{model_id(1)}/{MANIFEST_FILE}").data
+    assert document["manifest_sha256"] == sha256_hex(manifest)
+    assert document["model_id"] == model_id(1)
+
+
+def test_the_store_refuses_a_stale_etag(registry: ModelRegistry, blobs: Blobs) -> None:
+    """What the race above rests on."""
+    registry.publish(bundle_of(model(1)))
+    stale = registry.pointer().etag
+    registry.publish(bundle_of(model(2)))
+    with pytest.raises(PreconditionFailed):
+        blobs.put(MODELS, POINTER, b"{}", if_match=stale)
