@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge_uploader.annotate import Annotator
 from edge_uploader.best_shot import BestShotOptions
-from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats
+from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats, Observer
 from edge_uploader.crops import CropOptions
 from edge_uploader.settings import EdgeSettings
 from edge_uploader.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
@@ -176,6 +177,7 @@ def build_gateway(
     *,
     detector_factory: DetectorFactory | None = None,
     annotate: Path | None = None,
+    observe: Callable[[CameraSpec], Observer] | None = None,
     loop: bool = False,
     start: datetime | None = None,
 ) -> Gateway:
@@ -183,6 +185,7 @@ def build_gateway(
 
     Args:
         annotate: folder for annotated pictures, or None.
+        observe: makes somebody who looks on, for each camera; instead of `annotate`.
         loop: play video files again and again, as stand-ins for live cameras.
         start: when the recordings began; None for what the files say.
 
@@ -193,13 +196,10 @@ def build_gateway(
     from shared.vision.decode import encode_jpeg
     from shared.vision.quality import assess
 
-    names = [spec.name for spec in specs]
-    if not names:
-        raise ConfigurationError("no camera was given")
-    if len(set(names)) < len(names):
-        raise ConfigurationError("two cameras have the same name; a camera's name is its id")
-    check_place_id("site", settings.edge_site)
-    make_detector = detector_factory or (lambda: load_edge_detector(settings))
+    _check_ids(settings, specs)
+    make_detector = detector_factory or partial(load_edge_detector, settings)
+    if annotate is not None and observe is None:
+        observe = partial(_annotator, settings, annotate)
     run = secrets.token_hex(4)
     spool = Spool(settings.edge_spool_dir, limit_bytes=settings.edge_spool_limit_bytes)
     try:
@@ -213,7 +213,7 @@ def build_gateway(
                 assess=assess,
                 encode=encode_jpeg,
                 run=run,
-                observer=Annotator(annotate, spec.name, fps=settings.edge_fps or 25.0) if annotate else None,
+                observer=observe(spec) if observe else None,
             )
             for spec in specs
         ]
@@ -224,6 +224,19 @@ def build_gateway(
         spool, store, threads=settings.edge_upload_threads, backoff_max_s=settings.edge_upload_backoff_max_s
     )
     return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s)
+
+
+def _check_ids(settings: EdgeSettings, specs: Sequence[CameraSpec]) -> None:
+    names = [spec.name for spec in specs]
+    if not names:
+        raise ConfigurationError("no camera was given")
+    if len(set(names)) < len(names):
+        raise ConfigurationError("two cameras have the same name; a camera's name is its id")
+    check_place_id("site", settings.edge_site)
+
+
+def _annotator(settings: EdgeSettings, folder: Path, spec: CameraSpec) -> Observer:
+    return Annotator(folder, spec.name, fps=settings.edge_fps or 25.0)
 
 
 def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:

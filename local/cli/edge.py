@@ -70,7 +70,6 @@ def run(
     with _one_line_errors():
         from shared.bootstrap import open_blob_store
 
-        give_up_s = _ONCE_GIVE_UP_S if once else None
         settings = _settings(
             edge_site=site,
             edge_location=location,
@@ -80,7 +79,7 @@ def run(
             edge_max_face_px=max_size,
             edge_every_frame=every_frame or None,
             edge_spool_dir=spool,
-            edge_stream_give_up_s=give_up_s,
+            edge_stream_give_up_s=_ONCE_GIVE_UP_S if once else None,
         )
         gateway = build_gateway(
             settings,
@@ -90,17 +89,7 @@ def run(
             loop=once is False,
             start=_time(start),
         )
-    report = _run(gateway)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        console.print(_table(report))
-    for stats in report.cameras:
-        style = "bold red" if stats.state == "failed" else "yellow"
-        for line in _problems(stats):
-            messages.print(f"[{style}]{escape(stats.camera)}[/]: {escape(line)}", highlight=False)
-    if report.failed:
-        raise typer.Exit(1)
+    _finish(_run(gateway), as_json)
 
 
 def extract(
@@ -163,6 +152,20 @@ def _print_extract(values: dict[str, Any], as_json: bool) -> None:
         str(values["frames"]),
     )
     console.print(table)
+
+
+def _finish(report: GatewayReport, as_json: bool) -> None:
+    """Prints what was done and what went wrong."""
+    if as_json:
+        print_json(report.to_json())
+    else:
+        console.print(_table(report))
+    for stats in report.cameras:
+        style = "bold red" if stats.state == "failed" else "yellow"
+        for line in _problems(stats):
+            messages.print(f"[{style}]{escape(stats.camera)}[/]: {escape(line)}", highlight=False)
+    if report.failed:
+        raise typer.Exit(1)
 
 
 def _run(gateway: Gateway) -> GatewayReport:
