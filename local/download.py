@@ -28,7 +28,7 @@ from shared.vision.assets import PackageSource
 Advance = Callable[[int, int | None], None]
 """Told (bytes so far, bytes in all or None) while something is read or written."""
 
-_CHUNK_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 16
 _ATTEMPTS: Final = 4
 _TIMEOUT_S: Final = (10.0, 60.0)
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
