@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.adapters.local.files import remove, write_durably
-from shared.adapters.local.names import check_container, check_metadata, check_name, check_tags, relative_path
+from shared.adapters.local.names import relative_path
 from shared.adapters.local.schema import from_us, to_us
 from shared.adapters.local.store import LocalStore
 from shared.adapters.local.translate import translated
+from shared.adapters.naming import check_container, check_metadata, check_name, check_tags
 from shared.errors import IntegrityError, InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
 from shared.ports import Blob, BlobProperties
 

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.adapters.local import LocalBlobStore, LocalPersonRepository, LocalStore, LocalWorkQueue
-from shared.adapters.local.names import check_name, relative_path
+from shared.adapters.local.names import relative_path
 from shared.adapters.local.schema import from_us, to_us
 from shared.adapters.local.store import DATABASE_NAME
+from shared.adapters.naming import check_name
 from shared.domain import Person, Quality, Template
 from shared.errors import ConfigurationError, IntegrityError, InvalidInput, StoreFull, StoreUnavailable
 
