@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -18,12 +18,13 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from edge_uploader.camera import CameraSpec, CameraStats
-from edge_uploader.gateway import Gateway, GatewayReport, build_gateway, load_edge_detector, open_source
 from edge_uploader.settings import EdgeSettings
-from edge_uploader.sources import SourceUnusable
 from local.cli.console import Json, clear_errors, console, fail, messages, print_json
 from shared.domain import parse_time
+
+if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
+    from edge_uploader.camera import CameraStats
+    from edge_uploader.gateway import Gateway, GatewayReport
 
 app = typer.Typer(no_args_is_help=True, help="The edge gateway: cameras in, best face crops out.")
 _ONCE_GIVE_UP_S = 15.0
@@ -68,7 +69,11 @@ def run(
 ) -> None:
     """Reads cameras and sends the best crops of each face. Exit code 1 when a camera failed."""
     with _one_line_errors():
+        from edge_uploader.camera import CameraSpec
+        from edge_uploader.gateway import build_gateway
         from shared.bootstrap import open_blob_store
+
+        _quiet_opencv()
 
         settings = _settings(
             edge_site=site,
@@ -104,8 +109,11 @@ def extract(
     """Writes the faces of a video to a folder, and says how many, how large and how heavy they are."""
     from edge_uploader.crops import CropOptions
     from edge_uploader.extract import ExtractStats, extract_faces
+    from edge_uploader.gateway import load_edge_detector, open_source
+    from edge_uploader.sources import SourceUnusable
     from shared.vision.decode import encode_jpeg
 
+    _quiet_opencv()
     stats, broken = ExtractStats(), ""
     with _one_line_errors():
         settings = _settings(
@@ -185,6 +193,13 @@ def _run(gateway: Gateway) -> GatewayReport:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _quiet_opencv() -> None:
+    """Its warnings (a camera that is not there, a backend it tried first) are said better in our own lines."""
+    from cv2.utils import logging as cv2_logging
+
+    cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
 
 
 def _table(report: GatewayReport) -> Table:
