@@ -1,0 +1,147 @@
+"""Embedders with their real networks, on real photographs."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+
+import cv2
+import numpy as np
+import pytest
+
+from local.facenet_graph import facenet_to_onnx
+from local.models import free_batch
+from shared.domain import Face, sha256_hex
+from shared.errors import IntegrityError, InvalidInput, ModelUnavailable
+from shared.vision._onnx import open_session
+from shared.vision.assets import ModelCache
+from shared.vision.detectors import load_pack
+from tests.integration.vision.conftest import PEOPLE
+
+
+def test_the_same_person_is_nearer_than_anybody_else(pack, photographs, faces):
+    vectors = pack.embedder.embed(list(photographs.values()), [faces[name] for name in photographs])
+    assert vectors.shape == (5, pack.table.dimension)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    for (i, one), (j, other) in combinations(enumerate(photographs), 2):
+        same = PEOPLE[one] == PEOPLE[other]
+        similarity = float(vectors[i] @ vectors[j])
+        assert (similarity > pack.table.default_threshold) == same, (one, other, similarity)
+
+
+def test_a_batch_gives_what_one_by_one_gives(pack, photographs, faces):
+    images = list(photographs.values()) * 4  # 20: more than one batch of 16
+    found = [faces[name] for name in photographs] * 4
+    together = pack.embedder.embed(images, found)
+    alone = np.concatenate([pack.embedder.embed([i], [f]) for i, f in zip(images[:5], found[:5], strict=True)])
+    assert np.abs(together - np.concatenate([alone] * 4)).max() < 1e-4
+
+
+def test_a_face_from_near_and_from_far_is_the_same(pack, mtcnn, photographs):
+    image = photographs["obama2"]
+    small = np.asarray(cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA), np.uint8)
+    vectors = pack.embedder.embed([image, small], [mtcnn.detect(image)[0], mtcnn.detect(small)[0]])
+    assert float(vectors[0] @ vectors[1]) > 0.9
+
+
+def test_no_faces_give_no_rows(pack):
+    assert pack.embedder.embed([], []).shape == (0, pack.table.dimension)
+
+
+def test_one_embedder_serves_several_threads(pack, photographs, faces):
+    def embed(_):
+        return pack.embedder.embed([photographs["biden"]], [faces["biden"]])
+
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(embed, range(6))
+    assert all(np.array_equal(first, other) for other in others)
+
+
+def test_alignment_needs_landmarks(pack, photographs, faces):
+    bare = Face(faces["biden"].box, 0.9)
+    if pack.table.crop == "margin":
+        assert len(pack.embedder.embed([photographs["biden"]], [bare])) == 1
+    else:
+        with pytest.raises(InvalidInput, match="landmarks"):
+            pack.embedder.embed([photographs["biden"]], [bare])
+
+
+def test_a_manifest_of_ones_own_gives_a_pack(models, tmp_path, photographs, faces):
+    """The built-in network under a manifest that feeds it the same way, so that the vectors are known."""
+    original = models.registry
+    weights = models.path("facenet")
+    manifest = tmp_path / "mine.toml"
+    manifest.write_text(
+        f"""
+        [artefact.mine]
+        file = "{weights.as_posix()}"
+        sha256 = "{original.artefact["facenet"].sha256}"
+        [embedder.mine]
+        file = "mine"
+        embedder_id = "mine.1"
+        dimension = 512
+        input_px = 160
+        crop = "margin"
+        margin_px = {original.embedder["facenet"].margin_px}
+        default_threshold = 0.4
+        [pack.mine]
+        detector = "mtcnn"
+        embedder = "mine"
+        """
+    )
+    mine, built_in = load_pack(str(manifest), models), load_pack("facenet", models)
+    assert mine.embedder.embedder_id == "mine.1"
+    vectors = [p.embedder.embed([photographs["obama"]], [faces["obama"]]) for p in (mine, built_in)]
+    assert np.array_equal(*vectors)
+
+
+def test_a_pack_whose_files_are_missing_says_what_to_run(tmp_path):
+    with pytest.raises(ModelUnavailable, match="facerelay models fetch"):
+        load_pack("facenet", ModelCache(tmp_path))
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path):
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(b"\x08\x07" + bytes(range(100)))
+    with pytest.raises(IntegrityError, match=r"noise\.onnx"):
+        open_session(path)
+
+
+@pytest.fixture(scope="module")
+def graph(models):
+    if not models.holds("facenet_graph"):
+        pytest.skip("the frozen graph is not in the cache: facerelay models fetch --all")
+    return models.path("facenet_graph")
+
+
+def test_the_translation_is_what_was_pinned(models, graph):
+    assert sha256_hex(facenet_to_onnx(graph.read_bytes())) == models.registry.artefact["facenet"].sha256
+
+
+def test_the_translation_computes_what_opencv_computes_from_the_frozen_graph(models, graph):
+    """OpenCV reads the TensorFlow graph with an importer and kernels of its own."""
+    pixels = np.random.default_rng(0).normal(0, 0.5, (3, 3, 160, 160)).astype(np.float32)
+    ours = open_session(models.path("facenet")).run(None, {"images": pixels})[0]
+    network = cv2.dnn.readNetFromTensorflow(str(graph))
+    for row, image in zip(ours, pixels, strict=True):
+        network.setInput(image[None])
+        theirs = network.forward().ravel()
+        assert float(row @ theirs) / np.linalg.norm(theirs) > 0.9999
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xff\xff\xff", b"\x0a\x03abc"])
+def test_other_bytes_are_no_graph(data):
+    with pytest.raises(IntegrityError):
+        facenet_to_onnx(data)
+
+
+def test_sface_of_any_batch_computes_what_the_original_computes(models):
+    if not models.holds("sface_original"):
+        pytest.skip("sface is not in the cache: facerelay models fetch --pack sface")
+    original = models.path("sface_original")
+    edited = free_batch(original.read_bytes())
+    assert sha256_hex(edited) == models.registry.artefact["sface"].sha256
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 112, 112)).astype(np.float32)
+    together = open_session(models.path("sface")).run(None, {"data": pixels})[0]
+    session = open_session(original)
+    alone = np.concatenate([session.run(None, {"data": pixels[i : i + 1]})[0] for i in range(3)])
+    assert np.allclose(together, alone, atol=1e-4)
