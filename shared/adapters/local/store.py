@@ -45,7 +45,8 @@ class LocalStore:
         # Threads of one process queue here instead of in SQLite's busy handler, which sleeps for up to 100 ms.
         self._writers = threading.RLock()
         with translated("opening the data folder"):
-            data_dir.mkdir(parents=True, exist_ok=True)
+            # Faces are in here: a folder that is made new is its owner's alone.
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._migrate()
 
     def connection(self) -> sqlite3.Connection:
