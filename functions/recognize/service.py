@@ -210,6 +210,7 @@ class DetectionService:
                 found,
                 id=detection_id(name, candidate.sha256, 0),
                 where=Provenance(candidate.site, candidate.camera, candidate.location),
+                blob_name=name,
                 candidate=candidate,
             )
         )
@@ -223,13 +224,19 @@ class DetectionService:
         stored = []
         for index, found in enumerate(self._recognizer.recognize(data)):
             if found.rejected is None:
-                detection = self._detection(found, id=detection_id(name, content, index), where=where, candidate=None)
+                detection = self._detection(found, id=detection_id(name, content, index), where=where)
                 self._detections.add(detection)
                 stored.append((found, detection))
         return stored
 
     def _detection(
-        self, found: RecognizedFace, *, id: str, where: Provenance, candidate: Candidate | None
+        self,
+        found: RecognizedFace,
+        *,
+        id: str,
+        where: Provenance,
+        blob_name: str | None = None,
+        candidate: Candidate | None = None,
     ) -> Detection:
         now = self._clock()
         keep = self._store_unknown_embeddings and not found.identity.known
@@ -251,6 +258,6 @@ class DetectionService:
             frame_box=candidate.frame_box if candidate else None,
             face_box=(left, top, right, bottom),
             quality=found.quality,
-            candidate=candidate.blob_name if candidate else None,
+            candidate=blob_name,
             embedding=found.embedding if keep else None,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import platform
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -94,10 +95,17 @@ def fit_arrays(embeddings: Float32Array, people: NDArray[np.intp], count: int, *
     prototypes = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     weights, bias, estimator = np.zeros((count, dimension), np.float32), np.zeros(count, np.float32), None
     if count >= 2:
-        # Strings, zero-padded to keep their order: of integers scikit-learn suspects that they are a quantity.
-        estimator = LinearSVC(C=SVM_C, random_state=0).fit(centred, [f"{person:08d}" for person in people])
+        estimator = _svm(centred, people)
         weights, bias = _one_against_rest(estimator)
     return Fit(mean, prototypes, weights, bias, estimator)
+
+
+def _svm(embeddings: Float32Array, people: NDArray[np.intp]) -> LinearSVC:
+    """The fitted estimator; its classes are strings, zero-padded to keep their order."""
+    with warnings.catch_warnings():
+        # With one photograph for most people, scikit-learn suspects a quantity that should be regressed.
+        warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
+        return LinearSVC(C=SVM_C, random_state=0).fit(embeddings, [f"{person:08d}" for person in people])
 
 
 def _one_against_rest(estimator: LinearSVC) -> tuple[Float32Array, Float32Array]:

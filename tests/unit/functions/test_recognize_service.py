@@ -1,0 +1,341 @@
+"""What becomes of a crop from the edge, however often it is delivered and whatever is in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from functions.recognize.service import DetectionService, Provenance, Recognizer, most_central
+from shared.adapters.local import LocalDetectionRepository, LocalStore
+from shared.domain import UNKNOWN, Candidate, Detection, Outcome, detection_id, sha256_hex
+from shared.errors import ImageTooLarge, InvalidIdentifier, InvalidImage, StoreUnavailable
+from shared.matching.model import MatcherModel
+from shared.ports import DetectionFilter
+from shared.vision.decode import ImageLimits
+from shared.vision.quality import QualityGate
+from tests.support import (
+    BLUE,
+    EMBEDDER_ID,
+    GREEN,
+    NOW,
+    RED,
+    YELLOW,
+    ColourEmbedder,
+    PatchDetector,
+    TickingClock,
+    candidate,
+    colour_vector,
+    face,
+    matcher,
+    picture,
+    png,
+    portrait,
+)
+
+NAME = "hq/entrance/2026/01/02/x.png"
+
+
+class Detections(LocalDetectionRepository):
+    """The real repository, which can be told to fail when an outcome is written."""
+
+    fault: Exception | None = None
+
+    def record_outcome(self, outcome: Outcome) -> bool:
+        if self.fault:
+            fault, self.fault = self.fault, None
+            raise fault
+        return super().record_outcome(outcome)
+
+    def everything(self) -> list[Detection]:
+        return list(self.list(DetectionFilter(), page_size=1000).detections)
+
+
+class Live:
+    """Gives a model; counts how often it is asked."""
+
+    def __init__(self, model: MatcherModel) -> None:
+        self.model = model
+        self.calls = 0
+        self.fault: Exception | None = None
+
+    def __call__(self) -> MatcherModel:
+        self.calls += 1
+        if self.fault:
+            raise self.fault
+        return self.model
+
+
+@pytest.fixture
+def detections(tmp_path: Path) -> Iterator[Detections]:
+    store = LocalStore(tmp_path)
+    yield Detections(store)
+    store.close()
+
+
+@pytest.fixture
+def live() -> Live:
+    return Live(matcher({"ann": colour_vector(RED), "bob": colour_vector(GREEN)}))
+
+
+@pytest.fixture
+def detector() -> PatchDetector:
+    return PatchDetector()
+
+
+@pytest.fixture
+def recognizer(live: Live, detector: PatchDetector) -> Recognizer:
+    return Recognizer(
+        detector=detector,
+        embedder=ColourEmbedder(),
+        live_model=live,
+        gate=QualityGate(min_size_px=20, min_sharpness=0, min_confidence=0.9),
+        limits=ImageLimits(max_bytes=200_000, max_pixels=1_000_000),
+        max_faces=3,
+        slot=threading.Semaphore(1),
+    )
+
+
+def service_of(recognizer: Recognizer, detections: Detections, *, keep_unknown: bool = True) -> DetectionService:
+    return DetectionService(
+        recognizer=recognizer,
+        detections=detections,
+        embedder_id=EMBEDDER_ID,
+        store_unknown_embeddings=keep_unknown,
+        clock=TickingClock(),
+    )
+
+
+@pytest.fixture
+def service(recognizer: Recognizer, detections: Detections) -> DetectionService:
+    return service_of(recognizer, detections)
+
+
+def deliver(service: DetectionService, data: bytes, **changes: object) -> Outcome:
+    made = candidate(data, **changes)
+    return service.store_candidate(made.blob_name, data, made.to_metadata())
+
+
+class TestCandidate:
+    def test_a_known_face_is_one_detection_with_everything_that_is_known(
+        self, service: DetectionService, detections: Detections
+    ) -> None:
+        data = portrait(RED)
+        outcome = deliver(service, data)
+        assert (outcome.status, outcome.reason, outcome.faces) == ("detected", None, 1)
+        [stored] = detections.everything()
+        made = candidate(data)
+        assert stored.id == detection_id(made.blob_name, sha256_hex(data), 0)
+        assert (stored.person_id, stored.model_id, stored.embedder_id) == (
+            "ann",
+            "20260101T000000.000000Z-0000",
+            EMBEDDER_ID,
+        )
+        assert (stored.site, stored.camera, stored.location) == ("hq", "entrance", "lobby")
+        assert stored.captured_at == NOW < stored.processed_at
+        assert (stored.track, stored.frame_box, stored.candidate) == ("a1", (10, 20, 50, 70), made.blob_name)
+        assert stored.face_box == (80, 80, 160, 160)
+        assert stored.similarity > stored.threshold == 0.5 and stored.confidence > 0.9
+        assert stored.embedding is None, "the embedding of somebody known is not kept"
+
+    def test_a_stranger_is_unknown_with_an_embedding_to_group_by(
+        self, service: DetectionService, detections: Detections
+    ) -> None:
+        assert deliver(service, portrait(BLUE)).status == "detected"
+        [stored] = detections.everything()
+        assert stored.person_id == UNKNOWN
+        assert stored.embedding == pytest.approx(colour_vector(BLUE), abs=1e-3)
+
+    def test_the_embedding_of_strangers_can_be_switched_off(
+        self, recognizer: Recognizer, detections: Detections
+    ) -> None:
+        deliver(service_of(recognizer, detections, keep_unknown=False), portrait(BLUE))
+        assert detections.everything()[0].embedding is None
+
+    def test_a_second_delivery_changes_nothing_and_does_no_work(
+        self, service: DetectionService, detections: Detections, detector: PatchDetector
+    ) -> None:
+        first = deliver(service, portrait(RED))
+        assert deliver(service, portrait(RED)) == first
+        assert len(detections.everything()) == 1
+        assert detector.calls == 1
+
+    def test_interrupted_before_the_outcome_it_is_done_again_into_the_same_detection(
+        self, service: DetectionService, detections: Detections
+    ) -> None:
+        detections.fault = StoreUnavailable("gone")
+        with pytest.raises(StoreUnavailable):
+            deliver(service, portrait(RED))
+        assert deliver(service, portrait(RED)).status == "detected"
+        assert len(detections.everything()) == 1
+
+    def test_other_bytes_under_the_same_name_are_another_detection(
+        self, service: DetectionService, detections: Detections
+    ) -> None:
+        deliver(service, portrait(RED))
+        deliver(service, portrait(RED, shift=1))
+        assert len({d.id for d in detections.everything()}) == 2
+
+    def test_of_several_faces_the_central_one_is_meant(self, service: DetectionService, detections: Detections) -> None:
+        """The crop was cut around one face; a larger one at its edge is somebody else, who has a crop of his own."""
+        data = png(picture(((100, 100, 140, 140), RED), ((0, 0, 90, 90), GREEN)))
+        deliver(service, data)
+        assert [d.person_id for d in detections.everything()] == ["ann"]
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (png(picture()), "no_face"),
+            (portrait(RED, side=12), "too_small"),
+        ],
+    )
+    def test_what_cannot_be_recognised_is_rejected_with_the_reason(
+        self, service: DetectionService, detections: Detections, data: bytes, reason: str
+    ) -> None:
+        outcome = deliver(service, data)
+        assert (outcome.status, outcome.reason, outcome.faces) == ("rejected", reason, 0)
+        assert detections.everything() == []
+
+    def test_an_unsure_detector_is_rejected(
+        self, service: DetectionService, detections: Detections, detector: PatchDetector
+    ) -> None:
+        detector.confidence = 0.89
+        assert deliver(service, portrait(RED)).reason == "low_confidence"
+
+    @pytest.mark.parametrize(
+        ("data", "code"),
+        [
+            (b"", "invalid_image"),
+            (b"not a picture", "invalid_image"),
+            (portrait(RED)[:200], "invalid_image"),
+            (b"x" * 200_001, "image_too_large"),
+        ],
+    )
+    def test_what_is_no_picture_fails_for_good(
+        self, service: DetectionService, detections: Detections, data: bytes, code: str
+    ) -> None:
+        outcome = deliver(service, data)
+        assert (outcome.status, outcome.reason) == ("failed", code)
+        assert (outcome.site, outcome.camera) == ("hq", "entrance")
+        assert detections.everything() == []
+
+    def test_bytes_of_another_hash_fail_for_good(self, service: DetectionService, detections: Detections) -> None:
+        made = candidate(b"what was sent")
+        outcome = service.store_candidate(made.blob_name, portrait(RED), made.to_metadata())
+        assert (outcome.status, outcome.reason) == ("failed", "integrity")
+        assert detections.everything() == []
+
+    @pytest.mark.parametrize(
+        ("metadata", "code"),
+        [
+            ({}, "unknown_schema"),
+            ({"schema": "2", "site": "hq"}, "unknown_schema"),
+            ({"schema": "1"}, "invalid_input"),
+            (candidate().to_metadata() | {"camera": "x" * 65}, "invalid_identifier"),
+        ],
+    )
+    def test_metadata_that_cannot_be_read_fails_for_good(
+        self, service: DetectionService, detections: Detections, metadata: dict[str, str], code: str
+    ) -> None:
+        outcome = service.store_candidate(NAME, portrait(RED), metadata)
+        assert (outcome.status, outcome.reason, outcome.candidate) == ("failed", code, NAME)
+
+    def test_every_ending_is_listed_once(self, service: DetectionService, detections: Detections) -> None:
+        for data in (portrait(RED), png(picture()), b"", portrait(RED)):
+            deliver(service, data)
+        assert sorted(o.status for o in detections.list_outcomes()) == ["detected", "failed", "rejected"]
+
+    def test_a_passing_fault_is_raised_for_the_host_to_retry(
+        self, service: DetectionService, detections: Detections, live: Live
+    ) -> None:
+        live.fault = StoreUnavailable("models are away")
+        with pytest.raises(StoreUnavailable):
+            deliver(service, portrait(RED))
+        assert list(detections.list_outcomes()) == [] and detections.everything() == []
+        live.fault = None
+        assert deliver(service, portrait(RED)).status == "detected"
+
+    def test_nothing_personal_is_logged(self, service: DetectionService, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("DEBUG"):
+            deliver(service, portrait(RED))
+        said = " ".join(f"{record.getMessage()} {sorted(vars(record).items(), key=str)}" for record in caplog.records)
+        assert "ann" not in said.split() and "'ann'" not in said
+
+
+class TestImage:
+    where = Provenance("http", "cam", "hall")
+
+    def test_every_usable_face_is_stored(self, service: DetectionService, detections: Detections) -> None:
+        data = png(picture(((10, 10, 90, 90), RED), ((120, 10, 190, 80), BLUE), ((200, 200, 212, 212), GREEN)))
+        stored = service.store_image(data, self.where)
+        assert sorted(d.person_id for _, d in stored) == ["ann", UNKNOWN]
+        kept = detections.everything()
+        assert {d.id for d in kept} == {d.id for _, d in stored}
+        assert {(d.site, d.camera, d.location, d.track, d.candidate) for d in kept} == {
+            ("http", "cam", "hall", None, None)
+        }
+
+    def test_the_same_image_twice_is_seen_twice(self, service: DetectionService, detections: Detections) -> None:
+        """Unlike a redelivered crop: a caller who sends it again says that it was seen again."""
+        service.store_image(portrait(RED), self.where)
+        service.store_image(portrait(RED), self.where)
+        assert len(detections.everything()) == 2
+
+    def test_places_are_checked(self) -> None:
+        with pytest.raises(InvalidIdentifier):
+            Provenance("http", "cam\n", "hall")
+
+
+class TestRecognizer:
+    def test_faces_come_as_the_detector_ranks_them_up_to_the_limit(self, recognizer: Recognizer) -> None:
+        data = png(
+            picture(
+                ((0, 0, 40, 40), RED),
+                ((60, 0, 110, 50), GREEN),
+                ((0, 60, 60, 120), BLUE),
+                ((130, 130, 200, 200), YELLOW),
+            )
+        )
+        found = recognizer.recognize(data)
+        assert [f.identity.person_id for f in found] == [UNKNOWN, UNKNOWN, "bob"]
+        assert [round(f.face.width_px) for f in found] == [70, 60, 50]
+
+    def test_all_faces_of_an_image_are_judged_by_one_model(self, recognizer: Recognizer, live: Live) -> None:
+        recognizer.recognize(png(picture(((0, 0, 40, 40), RED), ((60, 0, 110, 50), GREEN))))
+        assert live.calls == 1
+
+    def test_a_picture_of_nobody_needs_no_model(self, recognizer: Recognizer, live: Live) -> None:
+        assert recognizer.recognize(png(picture())) == []
+        assert live.calls == 0
+
+    def test_limits_hold(self, recognizer: Recognizer) -> None:
+        with pytest.raises(ImageTooLarge):
+            recognizer.recognize(png(picture(size=(1001, 1000))))
+        with pytest.raises(InvalidImage):
+            recognizer.recognize(b"GIF89a")
+
+    def test_the_slot_is_given_back_when_it_goes_wrong(self, recognizer: Recognizer) -> None:
+        for _ in range(3):
+            with pytest.raises(InvalidImage):
+                recognizer.recognize(b"")
+        assert recognizer.recognize(portrait(RED))[0].identity.person_id == "ann"
+
+
+def test_the_most_central_face_is_by_its_centre() -> None:
+    image = np.zeros((100, 200, 3), np.uint8)
+    left, middle = face(0, 0, 90, 90), face(85, 35, 115, 65)
+    assert most_central(image, [left, middle]) is middle
+    assert most_central(image, []) is None
+
+
+def test_a_crops_name_is_what_the_host_says_and_not_what_metadata_claims(
+    service: DetectionService, detections: Detections
+) -> None:
+    made: Candidate = replace(candidate(portrait(RED)), track="other")
+    outcome = service.store_candidate(NAME, portrait(RED), made.to_metadata())
+    assert outcome.candidate == NAME
+    assert detections.everything()[0].candidate == NAME
