@@ -128,14 +128,13 @@ class BestShots(Generic[T]):
     def finish(self) -> list[Shot[T]]:
         """What remains to be sent when the track (or the period) ends, best first; then forgets everything.
 
-        Something of every track is sent, however poor; of the rest only what is not much worse than the best.
+        Something of every track is sent, however poor, since the best is measured against itself; of the rest only
+        what is not much worse.
         """
         best = max([shot.worth for shot in self._held] + [shot.worth for shot in self._sent], default=0.0)
         room = self._options.shots - len(self._sent)
         ranked = sorted(self._held, key=lambda shot: -shot.worth)
         chosen = [s for s in ranked if s.worth >= _NOT_WORTH_IT * best and not self._near_sent(s.at_s)][: max(room, 0)]
-        if not chosen and not self._sent:
-            chosen = ranked[:1]
         self._held, self._sent, self._period_started_s = [], [], None
         return chosen
 

@@ -286,6 +286,8 @@ def test_kill_9_in_the_middle_of_writing_loses_nothing_that_was_taken(folder):
             time.sleep(rng.uniform(0.02, 0.15))
             writer.send_signal(signal.SIGKILL)
             acknowledged += writer.stdout.read().split()
+    for path in (folder / "ready").iterdir():
+        decode_item(path.read_bytes())  # whole, whenever the kill came: what is half-written is in tmp/ alone
     spool = Spool(folder)
     found = drain(spool)
     assert set(acknowledged) <= {taken.name for taken in found}

@@ -107,6 +107,16 @@ def test_a_lost_track_takes_no_face_from_a_track_that_is_seen():
     assert lost.id != seen.id
 
 
+def test_between_two_tracks_as_near_the_one_seen_just_now_is_the_match():
+    tracker = Tracker()
+    lost, seen = tracker.update([square(90, 100), square(150, 100)], 0.0).seen
+    for step in range(1, 9):
+        tracker.update([square(150, 100)], step / 8)
+    update = tracker.update([square(118, 100)], 1.125)  # 28 px from the lost one, 32 px from the other
+    assert [track.id for track in update.seen] == [seen.id]
+    assert lost in tracker.tracks
+
+
 def test_a_second_box_on_the_same_head_begins_no_track():
     tracker = Tracker()
     update = tracker.update([square(100, 100, confidence=0.9), square(100, 75, confidence=0.7)], 0.0)
