@@ -40,34 +40,20 @@ def parse_source_order(setting: str) -> tuple[str, ...]:
     return order
 
 
-def free_batch(model: bytes) -> bytes:
-    """An ONNX model of batch 1 as one of any batch, with its weights as constants.
+def convert(conversions: Iterable[str], data: bytes) -> bytes:
+    """`data` after the conversions of an artefact, one after the other."""
+    # These import onnx, which takes 0.2 s and is needed once in the life of a cache.
+    from local.facenet_graph import facenet_to_onnx
+    from local.onnx_edits import free_batch, split_prelu
 
-    Weights that are listed as inputs could be replaced at each call, so the runtime may not fold them into the
-    convolutions; as constants it may.
-    """
-    import onnx  # 0.2 s to import, and needed once in the life of a cache
-
-    edited = onnx.load_model_from_string(model)
-    weights = {weight.name for weight in edited.graph.initializer}
-    inputs = [value for value in edited.graph.input if value.name not in weights]
-    del edited.graph.input[:]
-    edited.graph.input.extend(inputs)
-    for value in (*edited.graph.input, *edited.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
-    return bytes(edited.SerializeToString(deterministic=True))
-
-
-def _facenet_to_onnx(graph: bytes) -> bytes:
-    from local.facenet_graph import facenet_to_onnx  # as above
-
-    return facenet_to_onnx(graph)
-
-
-_CONVERSIONS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "facenet_to_onnx": _facenet_to_onnx,
-    "free_batch": free_batch,
-}
+    known: dict[str, Callable[[bytes], bytes]] = {
+        "facenet_to_onnx": facenet_to_onnx,
+        "free_batch": free_batch,
+        "split_prelu": split_prelu,
+    }
+    for name in conversions:
+        data = known[name](data)
+    return data
 
 
 def needed(cache: ModelCache, pack: str) -> list[str]:
@@ -155,10 +141,9 @@ class Fetcher:
         return lambda done, total: self._progress.update(task, completed=done, total=total)
 
     def _derive(self, artefact: Artefact, target: Path, advance: Advance) -> None:
-        if artefact.derived_from is None or artefact.conversion is None:
+        if artefact.derived_from is None:
             raise ConfigurationError(f"{artefact.file} is not derived from anything")
-        origin = self.fetch(artefact.derived_from)
-        made = _CONVERSIONS[artefact.conversion](origin.read_bytes())
+        made = convert(artefact.conversions, self.fetch(artefact.derived_from).read_bytes())
         try:
             write_checked(BytesIO(made), target, artefact.sha256, artefact.bytes, advance)
         except IntegrityError as error:

