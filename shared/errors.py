@@ -11,12 +11,16 @@ FacerelayError
 │   ├── NotFound                 a person, blob, job or model that is not there
 │   ├── Conflict                 exists already, or changed since it was read
 │   │   └── PreconditionFailed   an ETag or create-if-absent condition did not hold
+│   ├── AccessDenied             the caller may not do this
+│   │   ├── NotAuthenticated     no token, or one that is wrong, expired or revoked
+│   │   └── NotPermitted         a token whose scope or site does not reach so far
 │   ├── IntegrityError           bytes that do not match the hash they were promised under
 │   └── ConfigurationError       a setting, manifest or installation that cannot work as it is
 └── TransientError               raise it: the host retries
     ├── StoreUnavailable         a store did not answer, or asked to be left alone for a while
     ├── StoreFull                no room left where a write should go
     ├── ModelUnavailable         weights are not there yet
+    ├── TooManyRequests          the caller asks more often than it may
     └── Busy                     a lease is held by somebody else
 
 "No face" and "unknown person" are results, not errors. Nothing here knows HTTP: `functions/http.py` maps the
@@ -113,6 +117,24 @@ class PreconditionFailed(Conflict):
     code = "precondition_failed"
 
 
+class AccessDenied(PermanentError):
+    """The caller may not do this."""
+
+    code = "access_denied"
+
+
+class NotAuthenticated(AccessDenied):
+    """No token, or one that is wrong, expired or revoked; which of these is not told."""
+
+    code = "not_authenticated"
+
+
+class NotPermitted(AccessDenied):
+    """A token whose scope or site does not reach so far."""
+
+    code = "not_permitted"
+
+
 class IntegrityError(PermanentError):
     """Bytes that do not match the hash they were promised under."""
 
@@ -141,6 +163,12 @@ class ModelUnavailable(TransientError):
     """Model weights are not there yet."""
 
     code = "model_unavailable"
+
+
+class TooManyRequests(TransientError):
+    """The caller asks more often than it may."""
+
+    code = "too_many_requests"
 
 
 class Busy(TransientError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from shared.access import AuditEntry, Token
 from shared.domain import Detection, Face, Float32Array, Job, Outcome, Person, Template, UInt8Array
 
 Clock = Callable[[], datetime]
@@ -243,6 +244,56 @@ class JobRepository(Protocol):
 
     def release_lease(self, name: str, owner: str | None = None) -> bool:
         """Frees it for `owner`, or for whoever holds it when None. False when there was nothing to free."""
+        ...
+
+
+class TokenRepository(Protocol):
+    """API tokens, without their secrets."""
+
+    def add_token(self, token: Token) -> None:
+        """Stores a new token.
+
+        Raises:
+            Conflict: the id is taken.
+        """
+        ...
+
+    def get_token(self, token_id: str) -> Token | None: ...
+
+    def note_use(self, token_id: str, moment: datetime) -> None:
+        """Sets `last_used_at`, and nothing else: it must not undo a revocation that comes by meanwhile."""
+        ...
+
+    def revoke(self, token_id: str, moment: datetime) -> bool:
+        """Sets `revoked_at` where it is not set. False when there is no such token."""
+        ...
+
+    def list_tokens(self) -> Iterator[Token]:
+        """All of them, expired and revoked ones too, in order of `created_at`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """One page, newest first, and the token that asks for the next; None on the last."""
+
+    entries: Sequence[AuditEntry]
+    continuation: str | None
+
+
+class AuditRepository(Protocol):
+    """The record of administrative calls; nothing in it is ever changed."""
+
+    def record(self, entry: AuditEntry) -> None:
+        """Create-if-absent by id."""
+        ...
+
+    def list(self, *, page_size: int = 100, continuation: str | None = None) -> AuditPage:
+        """A page in order of falling `at`, then id.
+
+        Raises:
+            InvalidInput: a continuation token that this repository did not issue.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 Open one `LocalStore` per process and give it to the adapters; several processes may use the same folder at once.
 """
 
+from shared.adapters.local.access import LocalAuditRepository, LocalTokenRepository
 from shared.adapters.local.blobs import BlobChange, LocalBlobStore
 from shared.adapters.local.detections import LocalDetectionRepository
 from shared.adapters.local.jobs import LocalJobRepository
@@ -12,10 +13,12 @@ from shared.adapters.local.store import LocalStore
 
 __all__ = [
     "BlobChange",
+    "LocalAuditRepository",
     "LocalBlobStore",
     "LocalDetectionRepository",
     "LocalJobRepository",
     "LocalPersonRepository",
     "LocalStore",
+    "LocalTokenRepository",
     "LocalWorkQueue",
 ]

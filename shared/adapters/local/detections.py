@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from shared.adapters.local.continuation import Continuations
 from shared.adapters.local.rows import embedding_array, embedding_bytes, quality_from
 from shared.adapters.local.schema import from_us, to_us
 from shared.adapters.local.store import LocalStore
@@ -22,20 +19,15 @@ from shared.ports import DetectionFilter, DetectionPage
 
 _PAGE = 500
 _MAX_PAGE = 1_000
-_MAC_BYTES = 16
 _COLUMNS = ("id", "person_id", "site", "camera", "location")
 
 
 class LocalDetectionRepository:
-    """`ports.DetectionRepository`.
-
-    A continuation token names the last detection of its page, and is signed together with the filter: one that was
-    changed, or that belongs to another question or another data folder, is refused.
-    """
+    """`ports.DetectionRepository`."""
 
     def __init__(self, store: LocalStore) -> None:
         self._store = store
-        self._key = store.secret("continuation")
+        self._continuations = Continuations(store.secret("continuation"))
 
     def add(self, detection: Detection) -> bool:
         row = (
@@ -57,7 +49,7 @@ class LocalDetectionRepository:
             raise InvalidInput(f"a page holds 1 to {_MAX_PAGE} detections")
         conditions, values = _conditions(where)
         if continuation is not None:
-            captured_at, last_id = self._opened(continuation, where)
+            captured_at, last_id = self._continuations.position(continuation, _question(where))
             # Falling time, then rising id: written out, since a row value compares in one direction only.
             conditions += ["captured_at <= ?", "(captured_at < ? OR id > ?)"]
             values += [captured_at, captured_at, last_id]
@@ -67,7 +59,8 @@ class LocalDetectionRepository:
             rows = db.execute(query, (*values, page_size + 1)).fetchall()
         more = len(rows) > page_size
         rows = rows[:page_size]
-        token = self._token(rows[-1]["captured_at"], rows[-1]["id"], where) if more else None
+        position = [rows[-1]["captured_at"], rows[-1]["id"]] if more else None
+        token = self._continuations.token(position, _question(where)) if position else None
         return DetectionPage([_detection(row) for row in rows], token)
 
     def delete_older_than(self, moment: datetime) -> int:
@@ -120,24 +113,9 @@ class LocalDetectionRepository:
             if count == 0:
                 return deleted
 
-    def _token(self, captured_at: int, last_id: str, where: DetectionFilter) -> str:
-        payload = json.dumps([captured_at, last_id]).encode()
-        return base64.urlsafe_b64encode(self._mac(payload, where) + payload).decode().rstrip("=")
 
-    def _opened(self, token: str, where: DetectionFilter) -> tuple[int, str]:
-        try:
-            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise InvalidInput("not a continuation token of this repository") from error
-        mac, payload = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(payload, where)):
-            raise InvalidInput("the continuation token was changed, or belongs to another query")
-        captured_at, last_id = json.loads(payload)
-        return captured_at, last_id
-
-    def _mac(self, payload: bytes, where: DetectionFilter) -> bytes:
-        question = json.dumps(asdict(where), default=datetime.isoformat).encode()
-        return hmac.new(self._key, question + b"\n" + payload, hashlib.sha256).digest()[:_MAC_BYTES]
+def _question(where: DetectionFilter) -> str:
+    return json.dumps(asdict(where), default=datetime.isoformat)
 
 
 def _conditions(where: DetectionFilter) -> tuple[list[str], list[Any]]:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-SCHEMA: Final = """
+_FIRST: Final = """
 CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE blobs (
@@ -112,6 +110,35 @@ CREATE TABLE host_poison (
     failed_at INTEGER NOT NULL
 );
 """
+
+_ACCESS: Final = """
+CREATE TABLE tokens (
+    token_id TEXT PRIMARY KEY,
+    secret_hash TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    site TEXT,
+    description TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    last_used_at INTEGER
+) WITHOUT ROWID;
+CREATE TABLE audit (
+    id TEXT NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    status INTEGER NOT NULL
+);
+CREATE INDEX audit_by_time ON audit (at DESC, id);
+"""
+
+MIGRATIONS: Final = (_FIRST, _ACCESS)
+"""What each version added. A folder of version n has had the first n; opening it runs the others. Never edit one that
+was released: add another."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
 def to_us(moment: datetime) -> int:

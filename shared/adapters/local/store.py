@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.adapters.local.schema import SCHEMA, SCHEMA_VERSION
+from shared.adapters.local.schema import MIGRATIONS, SCHEMA_VERSION
 from shared.adapters.local.translate import translated
 from shared.domain import utc_now
 from shared.errors import ConfigurationError
@@ -141,14 +141,14 @@ class LocalStore:
     def _migrate(self) -> None:
         with self.reading() as db:
             version: int = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
+        if version < SCHEMA_VERSION:
             with self.transaction() as db:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in filter(str.strip, SCHEMA.split(";")):
+                for migration in MIGRATIONS[version:]:
+                    for statement in filter(str.strip, migration.split(";")):
                         db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                    version = SCHEMA_VERSION
+                version = max(version, SCHEMA_VERSION)
+                db.execute(f"PRAGMA user_version = {version}")
         if version > SCHEMA_VERSION:
             self.close()
             raise ConfigurationError(
