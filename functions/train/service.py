@@ -27,7 +27,7 @@ from shared.domain import (
     gallery_hash,
     template_key,
 )
-from shared.errors import Busy, Conflict, NotFound, PermanentError, TransientError
+from shared.errors import Busy, Conflict, InvalidInput, NotFound, PermanentError, TransientError
 from shared.matching.bundle import Bundle
 from shared.matching.model import Operating, new_model_id
 from shared.messages import TRAIN_QUEUE, TrainRequest
@@ -231,11 +231,16 @@ class TrainService:
     def _embed_all(self, progress: Callable[[float], None]) -> dict[str, Any]:
         """Makes the templates of this embedder anew from the stored images; images of nobody are deleted."""
         images = list(self._blobs.list(DATASET))
-        counts = {"images": len(images), "templates": 0, "without_face": 0, "deleted": 0}
+        counts = {"images": len(images), "templates": 0, "without_face": 0, "unreadable": 0, "deleted": 0}
         templates = sorted(self._people.list_templates(), key=lambda t: t.embedder_id == self._embedder.embedder_id)
         known = {template.image: template for template in templates}  # this embedder's own, where there is one
         for index, image in enumerate(images):
-            counts[self._embed_image(image, known.get(image.name))] += 1
+            try:
+                ending = self._embed_image(image, known.get(image.name))
+            except InvalidInput as error:  # damaged on the disk: one photograph must not stop all the others
+                logger.error("stored image is unreadable", extra={"action": "train.unreadable", "code": error.code})
+                ending = "unreadable"
+            counts[ending] += 1
             progress((index + 1) / len(images))
         return counts
 
