@@ -90,20 +90,25 @@ class OnnxEmbedder:
 
 
 def crop_with_margin(image: UInt8Array, box: Float32Array, size_px: int, margin_px: int) -> UInt8Array:
-    """The box with a margin, cut at the image's edge, scaled to `size_px` × `size_px`.
+    """The box with a margin, scaled to `size_px` × `size_px`.
 
     The margin is the same on all four sides, as in the published preprocessing (16 of its pixels), but relative to
-    the face, so that a face looks the same from near and from far. Resampled by area also where that enlarges: of
-    the ways tried on LFW it separates people best.
+    the face, so that a face looks the same from near and from far. Beyond the image's edge its last pixels are
+    repeated, so that the face keeps its proportions: of the ways tried on LFW this separates people best.
 
     Args:
         margin_px: both sides together, in pixels of the result, for a face whose longer side fills the rest.
     """
     height, width = image.shape[:2]
     margin = float((box[2:] - box[:2]).max()) * margin_px / (size_px - margin_px) / 2
-    x1, y1 = np.clip(box[:2] - margin, 0, (width - 1, height - 1)).astype(int)
-    x2, y2 = np.clip(box[2:] + margin, (x1 + 1, y1 + 1), (width, height)).astype(int)
-    return np.asarray(cv2.resize(image[y1:y2, x1:x2], (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
+    x1, y1 = np.floor(box[:2] - margin).astype(int)
+    x2, y2 = np.maximum(np.ceil(box[2:] + margin).astype(int), (x1 + 1, y1 + 1))
+    if min(x1, y1) >= 0 and x2 <= width and y2 <= height:
+        patch = image[y1:y2, x1:x2]
+    else:
+        patch = image[np.ix_(np.arange(y1, y2).clip(0, height - 1), np.arange(x1, x2).clip(0, width - 1))]
+    way = cv2.INTER_AREA if len(patch) > size_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(patch, (size_px, size_px), interpolation=way), np.uint8)
 
 
 def similarity_transform(points: Float32Array, targets: Float32Array) -> NDArray[np.float64]:

@@ -23,10 +23,19 @@ def test_the_margin_is_relative_to_the_face():
     assert crop[0, 0, 1] == pytest.approx(50, abs=1)
 
 
-def test_a_box_at_the_edge_is_cut_there():
-    crop = crop_with_margin(gradient(100, 100), np.array([-20, -20, 50, 50], np.float32), 160, 0)
+def test_beyond_the_edge_the_last_pixels_are_repeated_and_the_face_keeps_its_proportions():
+    crop = crop_with_margin(gradient(100, 100), np.array([-20, -20, 60, 60], np.float32), 160, 0)
     assert crop[0, 0].tolist() == [0, 0, 0]
-    assert crop[-1, -1, 0] == pytest.approx(49, abs=1)
+    assert crop[39, 39, 0] == 0  # a quarter of the box is outside
+    assert crop[100, 100, 0] == pytest.approx(30, abs=1)
+    assert crop[-1, -1, 0] == pytest.approx(59, abs=1)
+
+
+def test_the_margin_is_the_same_on_all_sides():
+    crop = crop_with_margin(gradient(250, 250), np.array([100, 60, 160, 140], np.float32), 160, 32)
+    # the longer side is 80, so the margin is 10: x from 90 to 170, y from 50 to 150
+    assert crop[0, 0, :2].tolist() == pytest.approx([90, 50], abs=1)
+    assert crop[-1, -1, :2].tolist() == pytest.approx([169, 149], abs=1)
 
 
 @pytest.mark.parametrize("box", [[300, 300, 320, 330], [-50, -50, -10, -10]])
