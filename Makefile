@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
@@ -25,6 +26,10 @@ $(DEV_STAMP): $(STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
+$(NODE_STAMP): package.json package-lock.json .npmrc
+	npm ci --silent --ignore-scripts
+	@touch $@
+
 demo: $(STAMP)  ## the whole system once: photographs in, who was seen where out
 	$(BIN)/facerelay demo
 
@@ -34,7 +39,7 @@ serve: $(STAMP) models  ## the service on this machine, at http://127.0.0.1:7071
 models: $(STAMP)
 	@$(BIN)/facerelay models fetch --all --demo
 
-test: $(DEV_STAMP) models  ## every test
+test: $(DEV_STAMP) $(NODE_STAMP) models  ## every test
 	$(BIN)/python -m pytest
 
 check: $(DEV_STAMP) lint unit  ## what to run before a commit: linters, types, unit tests

@@ -26,6 +26,7 @@ from shared.ports import (
 from shared.settings import Settings, StoreSettings
 
 if TYPE_CHECKING:
+    from shared.adapters.azure.access import AzureAccess
     from shared.vision.assets import EmbedderTable
     from shared.vision.detectors import Pack
 
@@ -45,7 +46,23 @@ class Stores:
 
 
 def open_stores(settings: StoreSettings) -> Stores:
-    """The adapters of the backend that the settings name."""
+    """The adapters of the backend that the settings name.
+
+    Raises:
+        ConfigurationError: the backend's settings are missing, or hold a secret where an identity is due.
+        StoreUnavailable: an emulator does not answer.
+    """
+    return _azure_stores(settings) if settings.backend == "azure" else _local_stores(settings)
+
+
+def open_blob_store(settings: StoreSettings) -> BlobStore:
+    """Blobs alone: all that the gateway may touch. Raises as `open_stores`."""
+    if settings.backend != "azure":
+        return open_stores(settings).blobs
+    return _azure_blobs(_azure_access(settings))
+
+
+def _local_stores(settings: StoreSettings) -> Stores:
     from shared.adapters.local import (
         LocalBlobStore,
         LocalDetectionRepository,
@@ -65,9 +82,45 @@ def open_stores(settings: StoreSettings) -> Stores:
     )
 
 
-def open_blob_store(settings: StoreSettings) -> BlobStore:
-    """Blobs alone: all that the gateway may touch."""
-    return open_stores(settings).blobs
+def _azure_stores(settings: StoreSettings) -> Stores:
+    from shared.adapters.azure.detections import CosmosDetectionRepository
+    from shared.adapters.azure.jobs import CosmosJobRepository
+    from shared.adapters.azure.people import CosmosPersonRepository
+
+    access = _azure_access(settings)
+    database = access.cosmos()
+    queue = access.work_queue()
+    if access.emulated_cosmos:
+        database.provision()
+    return Stores(
+        _azure_blobs(access),
+        queue,
+        CosmosPersonRepository(database),
+        CosmosDetectionRepository(database),
+        CosmosJobRepository(database),
+    )
+
+
+def _azure_blobs(access: AzureAccess) -> BlobStore:
+    blobs = access.blob_store()
+    # In the cloud, containers are deployed; emulators begin empty.
+    if access.emulated_storage:
+        blobs.provision()
+    return blobs
+
+
+def _azure_access(settings: StoreSettings) -> AzureAccess:
+    from shared.adapters.azure.access import AzureAccess
+
+    return AzureAccess(
+        blob_url=settings.storage_blob_url,
+        queue_url=settings.storage_queue_url,
+        connection_string=settings.storage_connection_string.get_secret_value(),
+        cosmos_url=settings.cosmos_url,
+        cosmos_database=settings.cosmos_database,
+        cosmos_key=settings.cosmos_key.get_secret_value(),
+        client_id=settings.managed_identity_client_id,
+    )
 
 
 def worker_count(settings: StoreSettings) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,10 +20,40 @@ class StoreSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FACERELAY_", extra="ignore")
 
-    backend: Literal["local"] = Field("local", description="Where blobs, queues and documents live.")
+    backend: Literal["local", "azure"] = Field(
+        "local",
+        description="Where blobs, queues and documents live: a folder of this machine, or Blob Storage, Queue Storage "
+        "and Cosmos DB.",
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("facerelay"),
         description="Folder of the local backend: blobs, and one SQLite file.",
+    )
+    storage_blob_url: str = Field(
+        "", description="Backend azure: address of Blob Storage, `https://<account>.blob.core.windows.net`."
+    )
+    storage_queue_url: str = Field(
+        "", description="Backend azure: address of Queue Storage, `https://<account>.queue.core.windows.net`."
+    )
+    storage_connection_string: SecretStr = Field(
+        SecretStr(""),
+        description="Backend azure: connection string of a storage emulator, instead of the two addresses. Refused "
+        "unless it leads to this machine.",
+    )
+    cosmos_url: str = Field(
+        "", description="Backend azure: address of Cosmos DB, `https://<account>.documents.azure.com`."
+    )
+    cosmos_database: str = Field(
+        "facerelay", min_length=1, max_length=255, description="Backend azure: name of the Cosmos DB database."
+    )
+    cosmos_key: SecretStr = Field(
+        SecretStr(""),
+        description="Backend azure: key of a Cosmos DB emulator. Refused unless `cosmos_url` leads to this machine.",
+    )
+    managed_identity_client_id: str = Field(
+        "",
+        description="Backend azure: client id of the user-assigned managed identity. Empty: the system's identity, "
+        "or the developer's own sign-in.",
     )
     model_cache: Path = Field(
         default_factory=lambda: user_cache_path("facerelay") / "models",

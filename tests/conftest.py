@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import cosmos_db_server, storage_server
+
+__all__ = ["cosmos_db_server", "storage_server"]
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 REQUIRE_SHARED = os.environ.get("FACERELAY_REQUIRE_SHARED") == "1"
 

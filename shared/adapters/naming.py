@@ -34,12 +34,15 @@ def check_name(name: str) -> str:
 
     Raises:
         InvalidInput: empty, over 1,024 characters or 254 segments, control characters, not Unicode text, a segment
-            that is `.` or `..` (HTTP clients resolve those), or a dot or slash at the end (the service drops those).
+            that is `.` or `..` (HTTP clients resolve those), a dot or slash at the end (the service drops those), or
+            a backslash (the service makes it a slash).
     """
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise InvalidInput(f"a blob name is 1 to {MAX_NAME_LENGTH} characters")
     if any(ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F or 0xD800 <= ord(c) <= 0xDFFF for c in name):
         raise InvalidInput("a blob name has no control characters or lone surrogates")
+    if "\\" in name:
+        raise InvalidInput("a blob name has no backslash")
     segments = name.split("/")
     if len(segments) > MAX_NAME_SEGMENTS:
         raise InvalidInput(f"a blob name has at most {MAX_NAME_SEGMENTS} segments")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,13 @@ from pathlib import Path
 import pytest
 
 from shared import ports
+from shared.adapters.azure.access import AzureAccess
+from shared.adapters.azure.blobs import AzureBlobStore
+from shared.adapters.azure.cosmos import CosmosDatabase
+from shared.adapters.azure.detections import CosmosDetectionRepository
+from shared.adapters.azure.jobs import CosmosJobRepository
+from shared.adapters.azure.people import CosmosPersonRepository
+from shared.adapters.azure.queues import AzureWorkQueue
 from shared.adapters.local import (
     LocalBlobStore,
     LocalDetectionRepository,
@@ -18,6 +26,7 @@ from shared.adapters.local import (
     LocalStore,
     LocalWorkQueue,
 )
+from tests.servers import COSMOS_KEY, Cosmos, Storage, wipe_storage
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ class Backend:
 
 
 @contextmanager
-def _local(folder: Path) -> Iterator[Backend]:
+def _local(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    folder: Path = request.getfixturevalue("tmp_path")
     stores: list[LocalStore] = []
 
     def opened() -> Backend:
@@ -60,12 +70,45 @@ def _local(folder: Path) -> Iterator[Backend]:
         store.close()
 
 
-_BACKENDS = {"local": _local}
+@contextmanager
+def _azure(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    storage: Storage = request.getfixturevalue("storage_server")
+    cosmos: Cosmos = request.getfixturevalue("cosmos_db_server")
+    access = AzureAccess(
+        connection_string=storage.connection_string,
+        cosmos_url=cosmos.url,
+        cosmos_key=COSMOS_KEY,
+        cosmos_database=f"contract-{uuid.uuid4().hex}",
+    )
+    opened: list[AzureBlobStore | AzureWorkQueue | CosmosDatabase] = []
+
+    def open_all() -> Backend:
+        blobs, queue, database = access.blob_store(), access.work_queue(), access.cosmos()
+        opened.extend((blobs, queue, database))
+        return Backend(
+            blobs=blobs,
+            queue=queue,
+            people=CosmosPersonRepository(database),
+            detections=CosmosDetectionRepository(database),
+            jobs=CosmosJobRepository(database),
+            tick_s=1.0,
+            reopened=open_all,
+        )
+
+    wipe_storage(storage)
+    backend = open_all()
+    opened[2].provision()
+    yield backend
+    for each in opened:
+        each.close()
+
+
+_BACKENDS = {"azure": _azure, "local": _local}
 
 
 @pytest.fixture(params=sorted(_BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    with _BACKENDS[request.param](tmp_path) as made:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with _BACKENDS[request.param](request) as made:
         yield made
 
 

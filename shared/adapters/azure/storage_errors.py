@@ -1,0 +1,73 @@
+"""The one place where errors of the Storage SDKs become facerelay's.
+
+Only what would be wrong on every store is permanent. A role that is not assigned yet, a container that is not deployed
+yet, a token that cannot be had: an operator mends those, so the work waits (retries, then the poison queue) instead of
+being recorded as failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+from azure.core.exceptions import AzureError, HttpResponseError
+
+from shared.errors import FacerelayError, InvalidInput, NotFound, PreconditionFailed, StoreFull, StoreUnavailable
+
+_ABSENT: Final = frozenset({"BlobNotFound", "MessageNotFound", "PopReceiptMismatch", "QueueNotFound"})
+_NOT_DEPLOYED: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "QueueBeingDeleted"})
+_CHANGED: Final = frozenset({"ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet"})
+_REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
+_FORBIDDEN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Runs the body; what the SDK raises in it comes out as an error of the tree.
+
+    Args:
+        what: what was being done, for the message. Never a blob's or a person's name.
+
+    Raises:
+        NotFound: the blob, queue or message is not there, or somebody else has the message.
+        PreconditionFailed: an ETag or if-absent condition did not hold.
+        InvalidInput: the service refuses the request for what is in it.
+        StoreFull: the account's quota is used up.
+        StoreUnavailable: everything else, after the SDK's own retries.
+    """
+    try:
+        yield
+    except HttpResponseError as error:
+        raise _from_response(error, what) from error
+    except AzureError as error:
+        # The type and not the text: the text of a connection error has the address with the blob's name in it.
+        raise StoreUnavailable(f"storage did not answer ({type(error).__name__}) while {what}") from error
+
+
+def _from_response(error: HttpResponseError, what: str) -> FacerelayError:
+    code, status = _error_code(error), error.status_code or 0
+    if code in _ABSENT:
+        return NotFound(f"nothing of that name is there ({code}), while {what}")
+    if code in _CHANGED or status == HTTPStatus.PRECONDITION_FAILED:
+        return PreconditionFailed(f"it has changed since it was read, or is there already ({code}), while {what}")
+    if code in _NOT_DEPLOYED:
+        return StoreUnavailable(f"the storage account lacks a container or queue ({code}), while {what}; deploy it")
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(f"nothing of that name is there, while {what}")
+    if status in _REFUSED:
+        return InvalidInput(f"storage refused the request ({status} {code}) while {what}")
+    if status in _FORBIDDEN:
+        return StoreUnavailable(
+            f"storage does not let this identity in ({status} {code}) while {what}; check its roles"
+        )
+    if status == HTTPStatus.INSUFFICIENT_STORAGE:
+        return StoreFull(f"no room left in the storage account, while {what}")
+    return StoreUnavailable(f"storage did not answer ({status} {code}) while {what}")
+
+
+def _error_code(error: HttpResponseError) -> str:
+    """The service's word for what is wrong, such as `BlobNotFound`; empty when it gave none."""
+    code = getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))
