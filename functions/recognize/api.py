@@ -64,7 +64,7 @@ class Request:
 
     def __init__(
         self,
-        image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")],
+        image: Annotated[UploadFile, File(description="JPEG, PNG, WebP or BMP")],
         camera_id: Annotated[str | None, Form(max_length=64)] = None,
         location_id: Annotated[str | None, Form(max_length=64)] = None,
         include_predictions: Annotated[bool | None, Form()] = None,

@@ -1,6 +1,6 @@
 """Recognition: from the bytes of an image to identities, and from a candidate to stored detections.
 
-Knows neither Azure nor the environment. `Recognizer` is the vision and the matching; `CandidateService` adds what a
+Knows neither Azure nor the environment. `Recognizer` is the vision and the matching; `DetectionService` adds what a
 crop from the edge needs: idempotence, provenance, and an outcome for every candidate.
 """
 
