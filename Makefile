@@ -4,26 +4,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+INFRA_VENV := build/infra-venv
 NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability bench-edge clean
+.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability bench-edge check-infra clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "setting up a virtual environment in $(VENV), once: about a minute"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade pip
 
 $(STAMP): $(VENV)/bin/python requirements.txt requirements-local.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-local.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@$(BIN)/python -m pip install -qq -r requirements.txt -r requirements-local.txt
+	@$(BIN)/python -m pip install -qq --no-deps -e .
 	@touch $@
 
 $(DEV_STAMP): $(STAMP) requirements-dev.txt
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@$(BIN)/python -m pip install -qq -r requirements-dev.txt
 	@touch $@
 
 $(NODE_STAMP): package.json package-lock.json .npmrc
@@ -63,6 +65,11 @@ bench-reliability: $(DEV_STAMP) models  ## kill -9 while crops arrive; nothing m
 
 bench-edge: $(DEV_STAMP) models  ## bytes and people of the gateway's choice, beside sending every face of every frame
 	$(BIN)/python -m bench.edge
+
+check-infra: requirements-infra.txt  ## security policies over the Bicep, and its compiler where there is one
+	@test -x $(INFRA_VENV)/bin/python || $(PYTHON) -m venv $(INFRA_VENV)
+	@$(INFRA_VENV)/bin/python -m pip install --quiet -r requirements-infra.txt
+	$(INFRA_VENV)/bin/python infra/check.py
 
 clean:  ## removes what was built here; the model cache stays
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache *.egg-info

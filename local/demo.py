@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -178,7 +178,7 @@ def run_gateway(settings: Settings, scenes: list[Scene], output: Path) -> Gatewa
         edge_spool_dir=output / "spool",
     )
     specs = [CameraSpec(scene.camera, str(scene.video), scene.location) for scene in scenes]
-    start = datetime.now(UTC)
+    start = datetime.now(UTC) - timedelta(seconds=SCENE_S)  # so that the videos end now
     gateway = build_gateway(edge, specs, open_stores(settings).blobs, annotate=output / "annotated", start=start)
     report = gateway.run(threading.Event())
     if failed := report.failed:
