@@ -15,12 +15,14 @@ from shared.domain import utc_now
 from shared.matching.model import Operating, empty_model
 from shared.model_registry import LiveModel, ModelRegistry
 from shared.ports import (
+    AuditRepository,
     BlobStore,
     Clock,
     DetectionRepository,
     JobRepository,
     Notifier,
     PersonRepository,
+    TokenRepository,
     WorkQueue,
 )
 from shared.settings import Settings, StoreSettings
@@ -43,6 +45,8 @@ class Stores:
     people: PersonRepository
     detections: DetectionRepository
     jobs: JobRepository
+    tokens: TokenRepository
+    audit: AuditRepository
 
 
 def open_stores(settings: StoreSettings) -> Stores:
@@ -64,11 +68,13 @@ def open_blob_store(settings: StoreSettings) -> BlobStore:
 
 def _local_stores(settings: StoreSettings) -> Stores:
     from shared.adapters.local import (
+        LocalAuditRepository,
         LocalBlobStore,
         LocalDetectionRepository,
         LocalJobRepository,
         LocalPersonRepository,
         LocalStore,
+        LocalTokenRepository,
         LocalWorkQueue,
     )
 
@@ -79,13 +85,17 @@ def _local_stores(settings: StoreSettings) -> Stores:
         LocalPersonRepository(store),
         LocalDetectionRepository(store),
         LocalJobRepository(store),
+        LocalTokenRepository(store),
+        LocalAuditRepository(store),
     )
 
 
 def _azure_stores(settings: StoreSettings) -> Stores:
+    from shared.adapters.azure.audit import CosmosAuditRepository
     from shared.adapters.azure.detections import CosmosDetectionRepository
     from shared.adapters.azure.jobs import CosmosJobRepository
     from shared.adapters.azure.people import CosmosPersonRepository
+    from shared.adapters.azure.tokens import CosmosTokenRepository
 
     access = _azure_access(settings)
     database = access.cosmos()
@@ -98,6 +108,8 @@ def _azure_stores(settings: StoreSettings) -> Stores:
         CosmosPersonRepository(database),
         CosmosDetectionRepository(database),
         CosmosJobRepository(database),
+        CosmosTokenRepository(database),
+        CosmosAuditRepository(database),
     )
 
 

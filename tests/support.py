@@ -19,11 +19,13 @@ import numpy as np
 from PIL import Image
 
 from shared.adapters.local import (
+    LocalAuditRepository,
     LocalBlobStore,
     LocalDetectionRepository,
     LocalJobRepository,
     LocalPersonRepository,
     LocalStore,
+    LocalTokenRepository,
     LocalWorkQueue,
 )
 from shared.bootstrap import Stores
@@ -77,6 +79,8 @@ def stores_over(store: LocalStore) -> Stores:
         LocalPersonRepository(store),
         LocalDetectionRepository(store),
         LocalJobRepository(store),
+        LocalTokenRepository(store),
+        LocalAuditRepository(store),
     )
 
 

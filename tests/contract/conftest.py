@@ -12,18 +12,22 @@ import pytest
 
 from shared import ports
 from shared.adapters.azure.access import AzureAccess
+from shared.adapters.azure.audit import CosmosAuditRepository
 from shared.adapters.azure.blobs import AzureBlobStore
 from shared.adapters.azure.cosmos import CosmosDatabase
 from shared.adapters.azure.detections import CosmosDetectionRepository
 from shared.adapters.azure.jobs import CosmosJobRepository
 from shared.adapters.azure.people import CosmosPersonRepository
 from shared.adapters.azure.queues import AzureWorkQueue
+from shared.adapters.azure.tokens import CosmosTokenRepository
 from shared.adapters.local import (
+    LocalAuditRepository,
     LocalBlobStore,
     LocalDetectionRepository,
     LocalJobRepository,
     LocalPersonRepository,
     LocalStore,
+    LocalTokenRepository,
     LocalWorkQueue,
 )
 from tests.servers import COSMOS_KEY, Cosmos, Storage, wipe_storage
@@ -43,6 +47,8 @@ class Backend:
     people: ports.PersonRepository
     detections: ports.DetectionRepository
     jobs: ports.JobRepository
+    tokens: ports.TokenRepository
+    audit: ports.AuditRepository
     tick_s: float
     reopened: Callable[[], Backend]
 
@@ -61,6 +67,8 @@ def _local(request: pytest.FixtureRequest) -> Iterator[Backend]:
             people=LocalPersonRepository(store),
             detections=LocalDetectionRepository(store),
             jobs=LocalJobRepository(store),
+            tokens=LocalTokenRepository(store),
+            audit=LocalAuditRepository(store),
             tick_s=0.2,
             reopened=opened,
         )
@@ -91,6 +99,8 @@ def _azure(request: pytest.FixtureRequest) -> Iterator[Backend]:
             people=CosmosPersonRepository(database),
             detections=CosmosDetectionRepository(database),
             jobs=CosmosJobRepository(database),
+            tokens=CosmosTokenRepository(database),
+            audit=CosmosAuditRepository(database),
             tick_s=1.0,
             reopened=open_all,
         )
@@ -135,3 +145,13 @@ def detections(backend: Backend) -> ports.DetectionRepository:
 @pytest.fixture
 def jobs(backend: Backend) -> ports.JobRepository:
     return backend.jobs
+
+
+@pytest.fixture
+def tokens(backend: Backend) -> ports.TokenRepository:
+    return backend.tokens
+
+
+@pytest.fixture
+def audit(backend: Backend) -> ports.AuditRepository:
+    return backend.audit

@@ -191,18 +191,33 @@ var containers = [
         automatic: true
         includedPaths: [
           {
-            path: '/day/?'
-          }
-          {
-            path: '/at/?'
-          }
-          {
-            path: '/actor/?'
-          }
-          {
-            path: '/action/?'
+            path: '/sort/?'
           }
         ]
+        excludedPaths: [
+          {
+            path: '/*'
+          }
+        ]
+        compositeIndexes: []
+      }
+    }
+  }
+  {
+    name: 'tokens'
+    maxThroughput: otherMaxThroughput
+    resource: {
+      partitionKey: {
+        kind: 'Hash'
+        version: 2
+        paths: [
+          '/id'
+        ]
+      }
+      indexingPolicy: {
+        indexingMode: 'consistent'
+        automatic: true
+        includedPaths: []
         excludedPaths: [
           {
             path: '/*'

@@ -152,6 +152,24 @@ class CosmosContainer:
             return False
         return True
 
+    def set(self, document_id: str, partition: str, values: Mapping[str, Any], *, condition: str | None = None) -> bool:
+        """Sets properties and leaves the others; False when the document is gone or `condition` does not hold."""
+        if not possible_id(document_id):
+            return False
+        predicate: dict[str, Any] = {} if condition is None else {"filter_predicate": f"from c where {condition}"}
+        try:
+            with self._operation("setting a property", of_item=True) as (container, within):
+                container.patch_item(
+                    document_id,
+                    partition_key=partition,
+                    patch_operations=[{"op": "set", "path": f"/{name}", "value": v} for name, v in values.items()],
+                    **predicate,
+                    **within,
+                )
+        except (NotFound, PreconditionFailed):
+            return False
+        return True
+
     def delete(self, document_id: str, partition: str, *, etag: str | None = None) -> bool:
         """False when it is gone, or has changed since `etag` was read."""
         if not possible_id(document_id):

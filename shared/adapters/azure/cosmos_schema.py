@@ -16,6 +16,7 @@ TEMPLATES: Final = "templates"
 DETECTIONS: Final = "detections"
 MODELS: Final = "models"
 AUDIT: Final = "audit"
+TOKENS: Final = "tokens"
 
 DAY_S: Final = 24 * 3600
 PER_ITEM: Final = -1
@@ -63,6 +64,7 @@ CONTAINERS: Final = (
         default_ttl_s=30 * DAY_S,
     ),
     ContainerSchema(MODELS, "/id", default_ttl_s=PER_ITEM),
-    ContainerSchema(AUDIT, "/day", indexed=("day", "at", "actor", "action"), default_ttl_s=400 * DAY_S),
+    ContainerSchema(AUDIT, "/day", indexed=("sort",), default_ttl_s=400 * DAY_S),
+    ContainerSchema(TOKENS, "/id"),
 )
 """`detections` also holds the outcomes of candidates, `models` the jobs and leases of training."""
