@@ -39,7 +39,8 @@ serve: $(STAMP) models  ## the service on this machine, at http://127.0.0.1:7071
 	$(BIN)/facerelay serve
 
 models: $(STAMP)
-	@$(BIN)/facerelay models fetch --all --demo
+	@$(BIN)/facerelay models fetch --pack facenet --demo
+	@$(BIN)/facerelay models fetch --pack sface
 
 test: $(DEV_STAMP) $(NODE_STAMP) models  ## every test
 	$(BIN)/python -m pytest

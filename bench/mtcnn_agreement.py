@@ -29,7 +29,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 REPORT: Final = ROOT / "build" / "bench" / "mtcnn_agreement.json"
 ENVIRONMENT: Final = ROOT / "build" / "mtcnn-reference"
 PHOTOGRAPHS: Final = ROOT.parent / "shared" / "data" / "lfw-dev" / "images"
-REQUIREMENTS: Final = ("torch==2.13.0", "numpy", "pillow", "requests", "tqdm")
+REQUIREMENTS: Final = ("torch==2.13.0", "numpy", "opencv-python-headless", "pillow", "requests", "tqdm")
 REFERENCE: Final = "facenet-pytorch==2.6.0"
 
 THRESHOLDS: Final = (0.6, 0.7, 0.7)
