@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from shared.errors import ConfigurationError, InvalidInput, StoreUnavailable
 
 DEFAULT_URL = "http://127.0.0.1:7071"
 TRAIN_TIMEOUT_S = 1_000.0
+POLL_S = 0.5
 
 
 class Client:
@@ -71,10 +73,17 @@ class Client:
         """Trains, and waits until it is done, however long the service takes."""
         job = self.call("POST", path, timeout_s=TRAIN_TIMEOUT_S)
         while job["status"] in ("queued", "running"):
+            time.sleep(POLL_S)
             job = self.call("GET", f"/api/v1/jobs/{job['job_id']}")
         if job["status"] == "failed":
             raise InvalidInput(f"training failed: {job['error']}")
         return job
+
+    def last_known_location(self, name: str) -> list[dict[str, Any]]:
+        """The latest sighting of a person, or nothing."""
+        path = f"/database/{_quoted(name)}/last-known-location"
+        seen: list[dict[str, Any]] = self.call("GET", path)["last_known_location"]
+        return seen
 
     def recognize(self, image: bytes) -> list[dict[str, Any]]:
         """Faces of an image, as `/face-recognition/get-results` tells them."""

@@ -28,8 +28,7 @@ def whereis(
 ) -> None:
     """Where and when a person was last seen."""
     with clear_errors():
-        client = Client(url)
-        seen = client.call("GET", f"/database/{person}/last-known-location")["last_known_location"]
+        seen = Client(url).last_known_location(person)
     if as_json:
         return print_json(seen)
     rows = [(s["location"], s["detected_by_camera_id"], s["timestamp"]) for s in seen]
