@@ -8,7 +8,7 @@ param insightsName string
 param appPrincipalId string
 param topicPrincipalId string
 
-@description('Gateways with an Entra identity of their own: they may write candidates, and nothing else.')
+@description('Gateways with an Entra identity of their own: they may write candidates.')
 param gatewayPrincipalIds array
 
 @description('People or groups that run the facerelay command line against this environment.')
@@ -103,12 +103,13 @@ resource topicDeadletters 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 }
 
-// A gateway that is stolen can add crops to its container. It can read, list and delete nothing.
+// A gateway adds crops. It reads, too, since after an upload whose answer was lost it looks for its own crop; but it may
+// not list, and names that it did not make itself cannot be guessed. It deletes nothing.
 resource gatewayRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (!empty(gatewayPrincipalIds)) {
   name: guid(resourceGroup().id, 'facerelay-gateway')
   properties: {
     roleName: 'facerelay gateway (${storageName})'
-    description: 'Writes blobs and their index tags. Reads, lists and deletes nothing.'
+    description: 'Writes blobs and their index tags, and reads those whose name it knows.'
     type: 'CustomRole'
     permissions: [
       {
@@ -116,6 +117,7 @@ resource gatewayRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (
         notActions: []
         dataActions: [
           'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action'
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
           'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write'
           'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write'
         ]
@@ -134,6 +136,8 @@ resource gateways 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for pr
   properties: {
     principalId: principalId
     roleDefinitionId: gatewayRole.id
+    conditionVersion: '2.0'
+    condition: '!(ActionMatches{\'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read\'} AND SubOperationMatches{\'Blob.List\'})'
   }
 }]
 

@@ -198,13 +198,17 @@ def test_no_role_reaches_beyond_the_data() -> None:
     assert roles.variables["cosmosDataContributor"].endswith("/00000000-0000-0000-0000-000000000002'")
 
 
-def test_a_gateway_may_write_candidates_and_nothing_else() -> None:
+def test_a_gateway_may_write_candidates_and_find_its_own_again() -> None:
+    """`edge_uploader/uploader.py` writes if absent, and looks at what is there when something is."""
     roles = module("roles")
-    assert roles.resources["gateways"].body["scope"] == domain.CANDIDATES
+    assignment = roles.resources["gateways"].body
+    assert assignment["scope"] == domain.CANDIDATES
+    assert "/blobs/read" in assignment["properties"]["condition"]
+    assert "Blob.List" in assignment["properties"]["condition"]
     [permission] = roles.resources["gatewayRole"].body["properties"]["permissions"]
     assert permission["actions"] == []
     verbs = {action.split("/blobs/")[1] for action in permission["dataActions"]}
-    assert verbs == {"add/action", "write", "tags/write"}
+    assert verbs == {"add/action", "read", "write", "tags/write"}
 
 
 def test_events_of_candidates_reach_the_blob_trigger() -> None:

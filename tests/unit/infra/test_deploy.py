@@ -173,3 +173,22 @@ def test_azd_runs_the_same_steps() -> None:
     service = read(BICEP / "modules" / "functions.bicep").resources["app"].body["tags"]
     assert "'azd-service-name': 'api'" in service
     json.loads((BICEP / "main.parameters.json").read_text())
+
+
+def test_every_parameter_and_step_and_alert_is_documented() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    alerts = read(BICEP / "modules" / "alerts.bicep")
+    names = [alert["name"] for alert in alerts.variables["logAlerts"]] + ["cosmos-429", "undelivered"]
+    for name in [*read(BICEP / "main.bicep").params, *STEPS, *names]:
+        assert f"`{name}`" in text, name
+    for file in sorted(BICEP.glob("modules/*.bicep")):
+        assert f"`{file.name}`" in text
+
+
+def test_the_costs_in_the_documentation_are_the_computed_ones() -> None:
+    costs = ROOT / "infra" / "costs.py"
+    done = subprocess.run([sys.executable, costs], capture_output=True, text=True, check=True)
+    assert (
+        f"<!-- costs: python infra/costs.py -->\n{done.stdout}<!-- end of costs -->"
+        in (ROOT / "docs" / "deploy.md").read_text()
+    ), "run python infra/costs.py and put the tables into docs/deploy.md"
