@@ -17,6 +17,7 @@ from edge_uploader.crops import Crop, CropOptions, Encoder, completeness, cut, l
 from edge_uploader.sources import Frame, Source, SourceUnusable
 from edge_uploader.spool import Spool, SpoolItem
 from edge_uploader.tracker import Track, Tracker, TrackerOptions
+from shared import telemetry
 from shared.domain import Face, Quality, UInt8Array, check_place_id
 from shared.errors import FacerelayError, InvalidInput, TransientError
 from shared.ports import Detector
@@ -170,6 +171,7 @@ class Camera:
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._stop = threading.Event()
         self._stats = CameraStats(name, options.location)
+        self._labels = telemetry.place(options.site, name)
 
     @property
     def name(self) -> str:
@@ -232,6 +234,8 @@ class Camera:
         ]
         stats.frames += 1
         stats.detections += len(faces)
+        telemetry.EDGE_FRAMES.add(self._labels)
+        telemetry.EDGE_FACES.add(self._labels, len(faces))
         stats.position_s = frame.position_s
         if options.every_frame or not self._source.continuous:
             seen = self._send_all(frame, faces)
@@ -284,7 +288,25 @@ class Camera:
         return cut(np.asarray(frame.image), face, frame.captured_at, self._options.crops, self._encode)
 
     def _send(self, track: str, crop: Crop) -> None:
-        """Puts a crop into the spool; while that has no room, this camera stands still."""
+        """Puts a crop into the spool; while that has no room, this camera stands still.
+
+        The trace that begins here travels in the crop's metadata, up to the stored detection.
+        """
+        with telemetry.span("edge.crop", kind=telemetry.PRODUCER, attributes=self._labels):
+            sent = self._spooled(track, crop)
+        if not sent:
+            self._stats.lost += 1
+            telemetry.EDGE_LOST.add(self._labels)
+            logger.error("a crop found no room", extra={"action": "crop_lost", "camera": self._name})
+            return
+        self._stats.crops += 1
+        self._stats.bytes += len(crop.jpeg)
+        telemetry.EDGE_CROPS.add(self._labels)
+        if self._observer is not None:
+            self._observer.crop(track, crop)
+
+    def _spooled(self, track: str, crop: Crop) -> bool:
+        """Waits until the spool has taken the crop; False when the gateway was stopped before."""
         options = self._options
         candidate = crop.to_candidate(
             site=options.site,
@@ -295,17 +317,12 @@ class Camera:
             detector=self._detector.detector_id,
         )
         self._numbers[track] += 1
-        item = SpoolItem(candidate.blob_name, crop.jpeg, candidate.to_metadata(), candidate.to_tags())
+        metadata = candidate.to_metadata() | telemetry.traceparent()
+        item = SpoolItem(candidate.blob_name, crop.jpeg, metadata, candidate.to_tags())
         while True:
             try:
                 self._spool.put(item)
-                break
+                return True
             except TransientError:
                 if self._stop.wait(_ROOM_POLL_S):
-                    self._stats.lost += 1
-                    logger.error("a crop found no room", extra={"action": "crop_lost", "camera": self._name})
-                    return
-        self._stats.crops += 1
-        self._stats.bytes += len(crop.jpeg)
-        if self._observer is not None:
-            self._observer.crop(track, crop)
+                    return False

@@ -27,6 +27,7 @@ from edge_uploader.spool import Spool, SpoolCounts
 from edge_uploader.streams import LiveSource, StreamOptions
 from edge_uploader.tracker import TrackerOptions
 from edge_uploader.uploader import UploadCounts, Uploader
+from shared import telemetry
 from shared.domain import UInt8Array, check_place_id, utc_now
 from shared.errors import ConfigurationError
 from shared.ports import BlobStore, Clock, Detector
@@ -121,15 +122,27 @@ class Gateway:
         try:
             while not stop.is_set() and any(thread.is_alive() for thread in threads):
                 stop.wait(_TICK_S)
+                self._measure()
                 if on_tick is not None:
                     on_tick(self.report())
         finally:
             self._finish(threads)
+        self._measure()
         report = self.report()
         logger.info("gateway stopped", extra={"action": "edge_stop", "waiting": report.waiting})
         if on_tick is not None:
             on_tick(report)
         return report
+
+    def _measure(self) -> None:
+        """Gauges, as things stand."""
+        site = {"site": self._site}
+        telemetry.EDGE_SPOOL_DEPTH.set(self._spool.waiting, site)
+        telemetry.EDGE_SPOOL_SIZE.set(self._spool.waiting_bytes, site)
+        for camera in self._cameras:
+            stats = camera.stats()
+            up = stats.state == "running" and stats.error is None
+            telemetry.EDGE_UP.set(up, telemetry.place(self._site, camera.name))
 
     def _finish(self, threads: Sequence[threading.Thread]) -> None:
         """Cameras first, since they still put the best shots of open tracks into the spool."""

@@ -10,6 +10,7 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 from tenacity.wait import wait_random_exponential
 
 from edge_uploader.spool import Spool, SpoolEntry
+from shared import telemetry
 from shared.domain import CANDIDATES
 from shared.errors import NotFound, PermanentError, PreconditionFailed, TransientError
 from shared.ports import BlobStore
@@ -107,7 +108,8 @@ class Uploader:
             before_sleep=self._note_retry,
         )
         try:
-            fresh = attempts(self._put, entry)
+            with telemetry.span("edge.upload", kind=telemetry.PRODUCER, carrier=entry.item.metadata):
+                fresh = attempts(self._put, entry)
         except RetryError:
             self._spool.give_back(entry)
             return
@@ -116,10 +118,13 @@ class Uploader:
                 "the store refused a crop: %s", error.code, extra={"action": "upload_refused", "blob": entry.item.name}
             )
             self._spool.refuse(entry, f"{error.code}: {error}")
+            telemetry.EDGE_REFUSED.add({})
             with self._guard:
                 self.counts.refused += 1
             return
         self._spool.done(entry)
+        telemetry.EDGE_UPLOADED.add({})
+        telemetry.EDGE_UPLOADED_BYTES.add({}, len(entry.item.data) if fresh else 0)
         with self._guard:
             self.counts.uploaded += 1
             self.counts.already_there += not fresh
@@ -157,6 +162,7 @@ class Uploader:
         return stored.metadata.get("sha256") == entry.item.metadata.get("sha256")
 
     def _note_retry(self, state: RetryCallState) -> None:
+        telemetry.EDGE_RETRIES.add({})
         with self._guard:
             self.counts.retries += 1
             was_there, self.counts.unreachable = not self.counts.unreachable, True

@@ -12,6 +12,7 @@ import secrets
 import threading
 from dataclasses import dataclass
 
+from shared import telemetry
 from shared.domain import MODELS, format_time, sha256_hex
 from shared.errors import (
     Conflict,
@@ -23,7 +24,7 @@ from shared.errors import (
     UnknownSchema,
 )
 from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, Bundle, Manifest, load_matcher, without_person
-from shared.matching.model import MatcherModel, new_model_id
+from shared.matching.model import MatcherModel, fitted_at, new_model_id
 from shared.ports import BlobStore, Clock
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class ModelRegistry:
 
     def __init__(self, blobs: BlobStore, clock: Clock) -> None:
         self._blobs = blobs
-        self._clock = clock
+        self.clock = clock
 
     def pointer(self) -> Pointer | None:
         """The live model, or None before the first.
@@ -79,7 +80,7 @@ class ModelRegistry:
             {
                 "model_id": model_id,
                 "manifest_sha256": sha256_hex(manifest),
-                "published_at": format_time(self._clock()),
+                "published_at": format_time(self.clock()),
             }
         ).encode()
         try:
@@ -176,7 +177,7 @@ class ModelRegistry:
 
     def _later_than(self, model_id: str) -> str:
         """An id of now; or right after `model_id`, which may be of a machine whose clock is ahead of this one's."""
-        return max(new_model_id(self._clock()), f"{model_id}-{secrets.token_hex(2)}")
+        return max(new_model_id(self.clock()), f"{model_id}-{secrets.token_hex(2)}")
 
     def _may_know(self, model_id: str, person_id: str) -> bool:
         try:
@@ -245,7 +246,10 @@ class LiveModel:
         """
         with self._lock:
             self._refresh()
-        return self._model or self._fallback
+            model = self._model or self._fallback
+        if (fitted := fitted_at(model.model_id)) is not None:
+            telemetry.MODEL_AGE.set((self._registry.clock() - fitted).total_seconds(), {})
+        return model
 
     def poll(self, every_s: float, stop: threading.Event | None = None) -> threading.Thread:
         """Starts a thread that looks at the pointer every `every_s`, until `stop` is set or the process ends.

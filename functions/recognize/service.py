@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared import telemetry
 from shared.domain import (
+    UNKNOWN,
     Candidate,
     Detection,
     Face,
@@ -98,8 +100,10 @@ class Recognizer:
             InvalidImage, ImageTooLarge: see `decode_image`.
         """
         with self._slot:
-            image = decode_image(data, self._limits)
-            return self._identify(image, list(self._detector.detect(image))[: self._max_faces])
+            image = self._decode(data)
+            with telemetry.stage("detect"):
+                faces = list(self._detector.detect(image))
+            return self._identify(image, faces[: self._max_faces])
 
     def recognize_crop(self, data: bytes) -> RecognizedFace | None:
         """The face that an edge crop was taken for: the one nearest its centre, or None when there is none.
@@ -107,9 +111,14 @@ class Recognizer:
         The crop tells how large its face can be, so the detector looks at two or three scales instead of eleven.
         """
         with self._slot:
-            image = decode_image(data, self._limits)
-            face = most_central(image, self._detect_in_crop(image))
+            image = self._decode(data)
+            with telemetry.stage("detect"):
+                face = most_central(image, self._detect_in_crop(image))
             return self._identify(image, [face])[0] if face is not None else None
+
+    def _decode(self, data: bytes) -> UInt8Array:
+        with telemetry.stage("decode"):
+            return decode_image(data, self._limits)
 
     def _detect_in_crop(self, image: UInt8Array) -> Sequence[Face]:
         if isinstance(self._detector, MtcnnDetector):
@@ -120,9 +129,12 @@ class Recognizer:
         if not faces:
             return []
         model = self._live_model()
-        embeddings = self._embedder.embed([image] * len(faces), faces)
+        with telemetry.stage("embed"):
+            embeddings = self._embedder.embed([image] * len(faces), faces)
+        with telemetry.stage("identify"):
+            identities = model.identify(embeddings)
         recognized = []
-        for face, embedding, identity in zip(faces, embeddings, model.identify(embeddings), strict=True):
+        for face, embedding, identity in zip(faces, embeddings, identities, strict=True):
             quality = assess(image, face)
             rejected = self._gate.reason(quality)
             recognized.append(RecognizedFace(face, quality, rejected, identity, embedding, model))
@@ -177,12 +189,19 @@ class DetectionService:
         """Recognises one crop from the edge and stores what came of it. A second delivery changes nothing.
 
         Detections are written before the outcome: what is interrupted in between is done again, into the same ids.
-        A permanent error becomes the candidate's outcome; a transient one is raised, and the host retries.
+        A permanent error becomes the candidate's outcome; a transient one is raised, and the host retries. The trace
+        that the gateway began with the crop goes on here.
         """
+        with telemetry.span("recognize.candidate", kind=telemetry.CONSUMER, carrier=metadata):
+            return self._store_candidate(name, data, metadata)
+
+    def _store_candidate(self, name: str, data: bytes, metadata: Mapping[str, str]) -> Outcome:
         content = sha256_hex(data)
         outcome_id = detection_id(name, content, -1)
         if (known := self._detections.get_outcome(outcome_id)) is not None:
+            telemetry.REPEATED.add({})
             return known
+        candidate: Candidate | None = None
         site, camera = metadata.get("site", ""), metadata.get("camera", "")
         try:
             candidate = Candidate.from_metadata(metadata)
@@ -195,7 +214,10 @@ class DetectionService:
             status, reason = "failed", error.code
         faces = 1 if status == "detected" else 0
         outcome = Outcome(outcome_id, name, site, camera, status, reason, faces, self._clock())
-        self._detections.record_outcome(outcome)
+        with telemetry.stage("store"):
+            fresh = self._detections.record_outcome(outcome)
+        if fresh:
+            _count(outcome, candidate)
         logger.info("candidate done", extra={"action": f"candidate.{status}", "reason": reason})
         return outcome
 
@@ -205,7 +227,7 @@ class DetectionService:
             return "rejected", "no_face"
         if found.rejected is not None:
             return "rejected", found.rejected
-        self._detections.add(
+        self._add(
             self._detection(
                 found,
                 id=detection_id(name, candidate.sha256, 0),
@@ -216,6 +238,15 @@ class DetectionService:
         )
         return "detected", None
 
+    def _add(self, detection: Detection) -> None:
+        with telemetry.stage("store"):
+            fresh = self._detections.add(detection)
+        if fresh:
+            # Over HTTP the caller names the camera: anything at all, and no label.
+            camera = detection.camera if detection.candidate else "any"
+            identity = "unknown" if detection.person_id == UNKNOWN else "known"
+            telemetry.IDENTIFIED.add({**telemetry.place(detection.site, camera), "identity": identity})
+
     def store_image(self, data: bytes, where: Provenance) -> list[tuple[RecognizedFace, Detection]]:
         """Recognises every face of an image that came over HTTP, and stores a detection for each that is usable."""
         now = self._clock()
@@ -225,7 +256,7 @@ class DetectionService:
         for index, found in enumerate(self._recognizer.recognize(data)):
             if found.rejected is None:
                 detection = self._detection(found, id=detection_id(name, content, index), where=where)
-                self._detections.add(detection)
+                self._add(detection)
                 stored.append((found, detection))
         return stored
 
@@ -261,3 +292,17 @@ class DetectionService:
             candidate=blob_name,
             embedding=found.embedding if keep else None,
         )
+
+
+def _count(outcome: Outcome, candidate: Candidate | None) -> None:
+    """Metrics of one candidate. Metadata that could not be read names no camera."""
+    where = telemetry.place(candidate.site, candidate.camera) if candidate else telemetry.place("unknown", "unknown")
+    telemetry.CANDIDATES.add(where)
+    if outcome.status == "detected":
+        telemetry.VERIFIED.add(where)
+    else:
+        counter = telemetry.REJECTED if outcome.status == "rejected" else telemetry.FAILED
+        counter.add({**where, "reason": outcome.reason or ""})
+    if candidate:
+        delay_s = (outcome.processed_at - candidate.captured_at).total_seconds()
+        telemetry.CANDIDATE_DELAY.record(max(delay_s, 0.0), where)

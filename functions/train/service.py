@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from shared import telemetry
 from shared.domain import (
     DATASET,
     Face,
@@ -147,10 +148,15 @@ class TrainService:
         if not self._jobs.acquire_lease(TRAIN_LEASE, request.job_id, ttl_s=self._lease_ttl_s):
             self._queue.send(TRAIN_QUEUE, request.model_dump_json(by_alias=True), delay_s=BUSY_DELAY_S)
             return job
+        began, status = time.monotonic(), "repeated"
         try:
-            return self._run_leased(job, request.kind)
+            with telemetry.span("train.run", kind=telemetry.CONSUMER, attributes={"kind": request.kind}):
+                job = self._run_leased(job, request.kind)
+            status = job.status
+            return job
         finally:
             self._jobs.release_lease(TRAIN_LEASE, request.job_id)
+            telemetry.TRAIN_DURATION.record(time.monotonic() - began, {"kind": request.kind, "status": status})
 
     def _run_leased(self, job: Job, kind: JobKind) -> Job:
         job = self._save(job, status="running")
@@ -181,9 +187,13 @@ class TrainService:
         pointer = self._registry.pointer()
         keys = self._people.template_keys(self._embedder.embedder_id)
         if pointer is None:
-            return bool(keys)
-        manifest = self._registry.manifest(pointer)
-        return manifest.gallery != gallery_hash(keys) or manifest.embedder["embedder_id"] != self._embedder.embedder_id
+            changed = bool(keys)
+        else:
+            manifest = self._registry.manifest(pointer)
+            other_embedder = manifest.embedder["embedder_id"] != self._embedder.embedder_id
+            changed = other_embedder or manifest.gallery != gallery_hash(keys)
+        telemetry.MODEL_BEHIND.set(changed, {})
+        return changed
 
     def _fit(self, progress: Callable[[float], None]) -> dict[str, Any]:
         for attempt in range(ATTEMPTS):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 import numpy as np
@@ -30,6 +30,18 @@ def new_model_id(read_at: datetime) -> str:
     '20260102T030405.678900Z'
     """
     return f"{read_at:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}"
+
+
+def fitted_at(model_id: str) -> datetime | None:
+    """When the fit of that id read the gallery; None of an id that does not say, such as the empty model's.
+
+    >>> fitted_at("20260102T030405.678900Z-0a1b")
+    datetime.datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=datetime.timezone.utc)
+    """
+    try:
+        return datetime.strptime(model_id.partition("-")[0], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
