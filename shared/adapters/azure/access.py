@@ -170,6 +170,12 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def require_loopback(url: str) -> None:
+    """Raises: ConfigurationError when `url` leads to another machine."""
+    if not is_loopback(url):
+        raise ConfigurationError("containers are made in emulators on this machine only; in the cloud, deploy them")
+
+
 def _checked_url(setting: str, url: str) -> str:
     parts = urlsplit(url)
     if not parts.hostname:

@@ -10,6 +10,7 @@ from azure.core import MatchConditions
 from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings, FilteredBlob
 from azure.storage.blob import BlobProperties as ServiceProperties
 
+from shared.adapters.azure.access import require_loopback
 from shared.adapters.azure.storage_errors import translated
 from shared.adapters.naming import check_container, check_metadata, check_name, check_tags
 from shared.domain import BLOB_CONTAINERS
@@ -116,7 +117,12 @@ class AzureBlobStore:
                 yield str(item.name)
 
     def provision(self) -> None:
-        """Makes the containers that are missing: for emulators. In the cloud they are deployed."""
+        """Makes the containers that are missing, in an emulator.
+
+        Raises:
+            ConfigurationError: it is none; in the cloud they are deployed.
+        """
+        require_loopback(self._service.url)
         with translated("making the blob containers"):
             present = {container.name for container in self._service.list_containers()}
             for name in BLOB_CONTAINERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from azure.core.exceptions import AzureError
 from azure.cosmos import ContainerProxy, CosmosClient, PartitionKey
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
+from shared.adapters.azure.access import require_loopback
 from shared.adapters.azure.cosmos_schema import CONTAINERS
 from shared.errors import (
     Conflict,
@@ -25,6 +27,8 @@ from shared.errors import (
 )
 
 Document = dict[str, Any]
+
+RECONNECT_AFTER_S: Final = 1.0
 
 _MAX_ID_LENGTH: Final = 255
 _NOT_IN_IDS: Final = frozenset("/\\?#")
@@ -47,18 +51,26 @@ class CosmosDatabase:
         self._connect = connect
         self._name = name
         self._client: CosmosClient | None = None
+        self._not_before = 0.0
         self._lock = threading.Lock()
 
     def client(self) -> CosmosClient:
         """The connected client.
 
         Raises:
-            StoreUnavailable: the service does not answer; the next call tries again.
+            StoreUnavailable: the service does not answer; a call a second later tries again.
         """
         with self._lock:
             if self._client is None:
-                with translated("connecting"):
-                    self._client = self._connect()
+                # Whoever has waited for the attempt that failed has waited long enough.
+                if time.monotonic() < self._not_before:
+                    raise StoreUnavailable("Cosmos DB did not answer a moment ago, while connecting")
+                try:
+                    with translated("connecting"):
+                        self._client = self._connect()
+                except StoreUnavailable:
+                    self._not_before = time.monotonic() + RECONNECT_AFTER_S
+                    raise
             return self._client
 
     def container(self, name: str) -> CosmosContainer:
@@ -70,8 +82,13 @@ class CosmosDatabase:
         return self.client().get_database_client(self._name).get_container_client(container)
 
     def provision(self) -> None:
-        """Makes the database and the containers that are missing: for emulators. In the cloud they are deployed."""
+        """Makes the database and the containers that are missing, in an emulator.
+
+        Raises:
+            ConfigurationError: it is none; in the cloud they are deployed.
+        """
         client = self.client()
+        require_loopback(client.client_connection.url_connection)
         with translated("making the database"):
             database = client.create_database_if_not_exists(self._name)
             for schema in CONTAINERS:
