@@ -7,10 +7,11 @@ that opened it, so that creating the alert if it is absent is what makes it one.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import numpy as np
 
@@ -45,6 +46,47 @@ class Visit:
     tracks: tuple[str, ...] = ()
     embedding: Float32Array | None = None
     faces: int = 0
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON takes it: times in RFC 3339 with microseconds, the embedding as base64 of little-endian float32."""
+        vector = None if self.embedding is None else base64.b64encode(self.embedding.astype("<f4").tobytes()).decode()
+        return {
+            "id": self.id,
+            "person_id": self.person_id,
+            "first": self.first.isoformat(),
+            "last": self.last.isoformat(),
+            "touched_at": self.touched_at.isoformat(),
+            "tracks": list(self.tracks),
+            "embedding": vector,
+            "faces": self.faces,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Visit:
+        """The inverse of `to_document`."""
+        vector = document["embedding"]
+        return cls(
+            id=document["id"],
+            person_id=document["person_id"],
+            first=_moment(document["first"]),
+            last=_moment(document["last"]),
+            touched_at=_moment(document["touched_at"]),
+            tracks=tuple(document["tracks"]),
+            embedding=None if vector is None else np.frombuffer(base64.b64decode(vector), "<f4").astype(np.float32),
+            faces=document["faces"],
+        )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """One camera's visits, and the version that they were read at; None when nothing was kept there yet."""
+
+    visits: Sequence[Visit]
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +233,49 @@ class Alert:
         """Whether that channel's destination has taken it."""
         delivery = self.deliveries.get(channel)
         return delivery is not None and delivery.sent_at is not None
+
+    def with_delivery(self, channel: str, delivery: Delivery) -> Alert:
+        """The same, with that channel's state set."""
+        return replace(self, deliveries={**self.deliveries, channel: delivery})
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "id": self.id,
+            "detection_id": self.detection_id,
+            "site": self.site,
+            "camera": self.camera,
+            "rules": list(self.rules),
+            "created_at": self.created_at.isoformat(),
+            "deliveries": {
+                channel: {
+                    "attempts": delivery.attempts,
+                    "sent_at": None if delivery.sent_at is None else delivery.sent_at.isoformat(),
+                    "error": delivery.error,
+                }
+                for channel, delivery in self.deliveries.items()
+            },
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Alert:
+        """The inverse of `to_document`."""
+        return cls(
+            id=document["id"],
+            detection_id=document["detection_id"],
+            site=document["site"],
+            camera=document["camera"],
+            rules=tuple(document["rules"]),
+            created_at=_moment(document["created_at"]),
+            deliveries={
+                channel: Delivery(
+                    delivery["attempts"],
+                    None if delivery["sent_at"] is None else _moment(delivery["sent_at"]),
+                    delivery["error"],
+                )
+                for channel, delivery in document["deliveries"].items()
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from shared.domain import utc_now
 from shared.matching.model import Operating, empty_model
 from shared.model_registry import LiveModel, ModelRegistry
 from shared.ports import (
+    AlertRepository,
     AuditRepository,
     BlobStore,
     Clock,
@@ -47,6 +48,7 @@ class Stores:
     jobs: JobRepository
     tokens: TokenRepository
     audit: AuditRepository
+    alerts: AlertRepository
 
 
 def open_stores(settings: StoreSettings) -> Stores:
@@ -68,6 +70,7 @@ def open_blob_store(settings: StoreSettings) -> BlobStore:
 
 def _local_stores(settings: StoreSettings) -> Stores:
     from shared.adapters.local import (
+        LocalAlertRepository,
         LocalAuditRepository,
         LocalBlobStore,
         LocalDetectionRepository,
@@ -87,10 +90,12 @@ def _local_stores(settings: StoreSettings) -> Stores:
         LocalJobRepository(store),
         LocalTokenRepository(store),
         LocalAuditRepository(store),
+        LocalAlertRepository(store),
     )
 
 
 def _azure_stores(settings: StoreSettings) -> Stores:
+    from shared.adapters.azure.alerts import CosmosAlertRepository
     from shared.adapters.azure.audit import CosmosAuditRepository
     from shared.adapters.azure.detections import CosmosDetectionRepository
     from shared.adapters.azure.jobs import CosmosJobRepository
@@ -110,6 +115,7 @@ def _azure_stores(settings: StoreSettings) -> Stores:
         CosmosJobRepository(database),
         CosmosTokenRepository(database),
         CosmosAuditRepository(database),
+        CosmosAlertRepository(database),
     )
 
 

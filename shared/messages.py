@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 TRAIN_QUEUE = "train-requests"
 """Queue that the train function listens to."""
 
+ALERT_QUEUE = "alert-requests"
+"""Queue that the alert function listens to."""
+
 
 class TrainRequest(BaseModel):
     """Asks for work on the gallery or the model.
@@ -23,3 +26,17 @@ class TrainRequest(BaseModel):
     version: Literal[1] = Field(1, alias="schema")
     job_id: str
     kind: Literal["embed", "fit", "embed_and_fit"]
+
+
+class AlertRequest(BaseModel):
+    """Asks whether a stored detection is news, and for telling it. Holds nothing about anybody.
+
+    Attributes:
+        attempt: how often the telling has failed before.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: Literal[1] = Field(1, alias="schema")
+    detection_id: str
+    attempt: int = Field(0, ge=0)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from shared.access import AuditEntry, Token
+from shared.alerts import Alert, Delivery, Notice, Visit, Visits
 from shared.domain import Detection, Face, Float32Array, Job, Outcome, Person, Template, UInt8Array
 
 Clock = Callable[[], datetime]
@@ -200,6 +201,8 @@ class DetectionRepository(Protocol):
         """Create-if-absent by id: False when it is there already."""
         ...
 
+    def get(self, detection_id: str) -> Detection | None: ...
+
     def last_of(self, person_id: str) -> Detection | None:
         """The detection with the latest `captured_at`, or None."""
         ...
@@ -297,6 +300,44 @@ class AuditRepository(Protocol):
         ...
 
 
+class AlertRepository(Protocol):
+    """Visits by camera, and alerts with the state of their delivery."""
+
+    def visits(self, place: str) -> Visits:
+        """What was last kept for a camera, see `alerts.place_of`."""
+        ...
+
+    def keep_visits(self, place: str, visits: Sequence[Visit], *, version: str | None, ttl_s: float) -> bool:
+        """Replaces them. False when they are no longer the ones of `version`: read them again.
+
+        Args:
+            ttl_s: how long after this write they may be forgotten.
+        """
+        ...
+
+    def add_alert(self, alert: Alert) -> bool:
+        """Create-if-absent by id: False when it is there already."""
+        ...
+
+    def get_alert(self, alert_id: str) -> Alert | None: ...
+
+    def record_delivery(self, alert_id: str, channel: str, delivery: Delivery) -> None:
+        """Sets how one channel stands, and leaves the others as they are.
+
+        Raises:
+            NotFound: there is no such alert.
+        """
+        ...
+
+    def list_alerts(self, *, limit: int = 100) -> list[Alert]:
+        """The newest `limit`, newest first."""
+        ...
+
+    def delete_older_than(self, moment: datetime) -> int:
+        """Retention for stores without a time-to-live of their own: alerts made before; how many."""
+        ...
+
+
 class Notifier(Protocol):
     """Tells the outside world of recognised faces."""
 
@@ -306,6 +347,26 @@ class Notifier(Protocol):
         Raises:
             ConfigurationError: no destination is configured.
             StoreUnavailable: the destination did not accept it.
+        """
+        ...
+
+
+class AlertChannel(Protocol):
+    """One destination of alerts.
+
+    Attributes:
+        name: stable, since deliveries are recorded under it; `webhook`, or `email:` and an address.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, notice: Notice) -> None:
+        """Delivers; has the destination's word for it when it returns.
+
+        Raises:
+            ConfigurationError: the destination cannot be used as it is set up.
+            StoreUnavailable: it did not accept it.
         """
         ...
 

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from shared.adapters.local import (
+    LocalAlertRepository,
     LocalAuditRepository,
     LocalBlobStore,
     LocalDetectionRepository,
@@ -81,6 +82,7 @@ def stores_over(store: LocalStore) -> Stores:
         LocalJobRepository(store),
         LocalTokenRepository(store),
         LocalAuditRepository(store),
+        LocalAlertRepository(store),
     )
 
 

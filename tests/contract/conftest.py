@@ -12,6 +12,7 @@ import pytest
 
 from shared import ports
 from shared.adapters.azure.access import AzureAccess
+from shared.adapters.azure.alerts import CosmosAlertRepository
 from shared.adapters.azure.audit import CosmosAuditRepository
 from shared.adapters.azure.blobs import AzureBlobStore
 from shared.adapters.azure.cosmos import CosmosDatabase
@@ -21,6 +22,7 @@ from shared.adapters.azure.people import CosmosPersonRepository
 from shared.adapters.azure.queues import AzureWorkQueue
 from shared.adapters.azure.tokens import CosmosTokenRepository
 from shared.adapters.local import (
+    LocalAlertRepository,
     LocalAuditRepository,
     LocalBlobStore,
     LocalDetectionRepository,
@@ -49,6 +51,7 @@ class Backend:
     jobs: ports.JobRepository
     tokens: ports.TokenRepository
     audit: ports.AuditRepository
+    alerts: ports.AlertRepository
     tick_s: float
     reopened: Callable[[], Backend]
 
@@ -69,6 +72,7 @@ def _local(request: pytest.FixtureRequest) -> Iterator[Backend]:
             jobs=LocalJobRepository(store),
             tokens=LocalTokenRepository(store),
             audit=LocalAuditRepository(store),
+            alerts=LocalAlertRepository(store),
             tick_s=0.2,
             reopened=opened,
         )
@@ -101,6 +105,7 @@ def _azure(request: pytest.FixtureRequest) -> Iterator[Backend]:
             jobs=CosmosJobRepository(database),
             tokens=CosmosTokenRepository(database),
             audit=CosmosAuditRepository(database),
+            alerts=CosmosAlertRepository(database),
             tick_s=1.0,
             reopened=open_all,
         )
@@ -155,3 +160,8 @@ def tokens(backend: Backend) -> ports.TokenRepository:
 @pytest.fixture
 def audit(backend: Backend) -> ports.AuditRepository:
     return backend.audit
+
+
+@pytest.fixture
+def alerts(backend: Backend) -> ports.AlertRepository:
+    return backend.alerts

@@ -84,6 +84,16 @@ def test_what_is_optional_may_be_missing(detections: DetectionRepository) -> Non
     assert (stored.track, stored.frame_box, stored.candidate, stored.embedding) == (None, None, None, None)
 
 
+def test_one_is_found_by_its_id(detections: DetectionRepository) -> None:
+    detections.add(make_detection(1, person_id=UNKNOWN, embedding=np.array([0.6, 0.8], np.float32)))
+    detections.record_outcome(make_outcome(2))
+    found = detections.get("id0001")
+    assert found is not None and found.candidate == "north/gate%201/1.jpg"
+    assert found.embedding is not None and found.embedding.tolist() == pytest.approx([0.6, 0.8])
+    for nothing in ("id0002", "o0002", "outcome:o0002", "", "a/b"):
+        assert detections.get(nothing) is None
+
+
 def test_the_same_id_is_added_once(detections: DetectionRepository) -> None:
     assert detections.add(make_detection(similarity=0.8)) is True
     assert detections.add(make_detection(similarity=0.1)) is False

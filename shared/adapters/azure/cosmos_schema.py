@@ -67,4 +67,5 @@ CONTAINERS: Final = (
     ContainerSchema(AUDIT, "/day", indexed=("sort",), default_ttl_s=400 * DAY_S),
     ContainerSchema(TOKENS, "/id"),
 )
-"""`detections` also holds the outcomes of candidates, `models` the jobs and leases of training."""
+"""`detections` also holds the outcomes of candidates, the alerts, which live as long, and the visits that they are of;
+`models` the jobs and leases of training."""

@@ -19,6 +19,7 @@ from shared.adapters.azure.documents import (
     OUTCOME_PREFIX,
     OUTCOMES_FROM,
     OUTCOMES_TO,
+    PREFIXES,
     detection_document,
     detection_from,
     newest_first,
@@ -52,6 +53,12 @@ class CosmosDetectionRepository:
 
     def add(self, detection: Detection) -> bool:
         return self._container.create(detection_document(detection))
+
+    def get(self, detection_id: str) -> Detection | None:
+        if detection_id.startswith(PREFIXES):  # an outcome, or what alerts keep here
+            return None
+        document = self._container.read(detection_id, detection_id)
+        return None if document is None else detection_from(document)
 
     def last_of(self, person_id: str) -> Detection | None:
         page = self.list(DetectionFilter(person_id=person_id), page_size=1)

@@ -19,6 +19,11 @@ from shared.domain import Detection, Float32Array, Job, Outcome, Person, Quality
 Document = dict[str, Any]
 
 OUTCOME_PREFIX: Final = "outcome:"
+VISITS_PREFIX: Final = "visits:"
+ALERT_PREFIX: Final = "alert:"
+PREFIXES: Final = (OUTCOME_PREFIX, VISITS_PREFIX, ALERT_PREFIX)
+"""Of what lies beside the detections, in their container."""
+
 JOB_PREFIX: Final = "job:"
 LEASE_PREFIX: Final = "lease:"
 
@@ -27,6 +32,7 @@ _FAR: Final = 10**17
 _DIGITS: Final = 17
 _DETECTION: Final = "d"
 _OUTCOME: Final = "o"
+_ALERT: Final = "a"
 
 
 def time_text(moment: datetime) -> str:
@@ -72,10 +78,17 @@ def oldest_first(moment: datetime, outcome_id: str = "") -> str:
     return f"{_OUTCOME}:{_microseconds(moment):0{_DIGITS}d}:{outcome_id}"
 
 
+def alert_sort(moment: datetime, alert_id: str = "") -> str:
+    """`sort` of an alert: newest first, as of a detection."""
+    return f"{_ALERT}:{_FAR - _microseconds(moment):0{_DIGITS}d}:{alert_id}"
+
+
 DETECTIONS_FROM: Final = f"{_DETECTION}:"
 DETECTIONS_TO: Final = f"{_DETECTION};"  # ";" follows ":"
 OUTCOMES_FROM: Final = f"{_OUTCOME}:"
 OUTCOMES_TO: Final = f"{_OUTCOME};"
+ALERTS_FROM: Final = f"{_ALERT}:"
+ALERTS_TO: Final = f"{_ALERT};"
 
 
 def gallery_order(person_id: str, template_id: str) -> str:

@@ -4,6 +4,7 @@ Open one `LocalStore` per process and give it to the adapters; several processes
 """
 
 from shared.adapters.local.access import LocalAuditRepository, LocalTokenRepository
+from shared.adapters.local.alerts import LocalAlertRepository
 from shared.adapters.local.blobs import BlobChange, LocalBlobStore
 from shared.adapters.local.detections import LocalDetectionRepository
 from shared.adapters.local.jobs import LocalJobRepository
@@ -13,6 +14,7 @@ from shared.adapters.local.store import LocalStore
 
 __all__ = [
     "BlobChange",
+    "LocalAlertRepository",
     "LocalAuditRepository",
     "LocalBlobStore",
     "LocalDetectionRepository",

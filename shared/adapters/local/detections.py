@@ -40,6 +40,11 @@ class LocalDetectionRepository:
             added = db.execute("INSERT OR IGNORE INTO detections VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         return added.rowcount == 1
 
+    def get(self, detection_id: str) -> Detection | None:
+        with self._store.reading() as db:
+            row = db.execute("SELECT * FROM detections WHERE id = ?", (detection_id,)).fetchone()
+        return None if row is None else _detection(row)
+
     def last_of(self, person_id: str) -> Detection | None:
         page = self.list(DetectionFilter(person_id=person_id), page_size=1)
         return page.detections[0] if page.detections else None

@@ -134,7 +134,15 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_time ON audit (at DESC, id);
 """
 
-MIGRATIONS: Final = (_FIRST, _ACCESS)
+_ALERTS: Final = """
+CREATE TABLE visits (
+    place TEXT PRIMARY KEY, version INTEGER NOT NULL, document TEXT NOT NULL, expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE alerts (id TEXT NOT NULL PRIMARY KEY, created_at INTEGER NOT NULL, document TEXT NOT NULL);
+CREATE INDEX alerts_by_time ON alerts (created_at DESC, id);
+"""
+
+MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS)
 """What each version added. A folder of version n has had the first n; opening it runs the others. Never edit one that
 was released: add another."""
 
