@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -52,6 +53,16 @@ class Server:
                     self.stop()
                     raise RuntimeError(f"did not start:\n{(self.folder / 'output').read_text()[-2_000:]}")
                 time.sleep(0.05)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stands still for a while, as if unreachable: unlike a stop it keeps what is only in its memory."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends it; the process is our own child, known by its id."""

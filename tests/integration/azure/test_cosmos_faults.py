@@ -155,6 +155,22 @@ def test_it_connects_when_the_service_comes_up() -> None:
         database.close()
 
 
+def test_work_goes_on_after_a_standstill() -> None:
+    with cosmos_server() as server:
+        database = AzureAccess(cosmos_url=server.url, cosmos_key=COSMOS_KEY, patience=IMPATIENT).cosmos()
+        database.provision()
+        detections = CosmosDetectionRepository(database)
+        assert detections.add(make_detection(1)) is True
+        with server.server.paused():
+            for call in (lambda: detections.add(make_detection(2)), lambda: detections.get_outcome("x")):
+                with pytest.raises(StoreUnavailable):
+                    call()
+        # The write may have been done after all, once the server went on: the host asks again, and it is there once.
+        detections.add(make_detection(2))
+        assert [found.id for found in detections.list(DetectionFilter()).detections] == ["id0002", "id0001"]
+        database.close()
+
+
 def test_a_container_that_is_not_deployed_is_not_a_missing_document(
     cosmos_proxy: FaultyProxy, cosmos_db_server: object
 ) -> None:
