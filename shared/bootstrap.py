@@ -6,12 +6,16 @@ a worker ten seconds to import the app. Models are loaded once, behind a lock, b
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared import telemetry
 from shared.domain import utc_now
+from shared.errors import ConfigurationError, FacerelayError
 from shared.matching.model import Operating, empty_model
 from shared.model_registry import LiveModel, ModelRegistry
 from shared.ports import (
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from shared.vision.detectors import Pack
 
 DEFAULT_SLOPE = 20.0
+logger = logging.getLogger(__name__)
+
 """Steepness of confidence around an uncalibrated threshold: 0.88 at a similarity 0.1 above it."""
 
 
@@ -153,6 +159,38 @@ class Runtime:
         settings: read once, here.
         stores: the settings' backend, or test doubles.
         pack: detector and embedder, or test doubles; loaded on first use when None.
+INSIGHTS = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+"""The platform's own name for where telemetry goes; not a setting of ours."""
+
+
+def start_telemetry(settings: StoreSettings, service: str, *, prometheus: bool = False) -> Callable[[], bytes] | None:
+    """Sends spans and metrics to Application Insights when the environment names one, and collects for Prometheus.
+
+    With neither, nothing is imported and nothing is measured. Once in a process.
+
+    Args:
+        service: name of this program among others, such as `facerelay-edge`.
+
+    Returns:
+        Gives the metrics in Prometheus' text format; None without Prometheus.
+    """
+    insights = os.environ.get(INSIGHTS, "")
+    if not insights and not prometheus:
+        return None
+    from shared.adapters.telemetry import start
+
+    return start(service, insights=insights, client_id=settings.managed_identity_client_id, prometheus=prometheus)
+
+
+def queue_depths(queue: WorkQueue, names: Iterable[str]) -> Iterator[tuple[float, dict[str, str]]]:
+    """How many messages each queue holds; those that do not answer are left out."""
+    for name in names:
+        try:
+            yield queue.length(name), {"queue": name}
+        except FacerelayError as error:
+            logger.info("queue not measured", extra={"action": "telemetry.queue", "queue": name, "code": error.code})
+
+
         notifier: the settings' webhook, or a test double.
         clock: gives UTC-aware times.
     """
@@ -183,11 +221,18 @@ class Runtime:
         Raises:
             ModelUnavailable: the weights are not in the model cache.
             IntegrityError: they do not match their hashes.
+        self.metrics_page: Callable[[], bytes] | None = None
         """
         with self._lock:
             if self._pack is None:
                 from shared.vision.assets import ModelCache
                 from shared.vision.detectors import load_pack
+
+    def start_telemetry(self, service: str, *, queues: Iterable[str], prometheus: bool = False) -> None:
+        """`start_telemetry` for a process that runs the functions: it watches their queues as well."""
+        self.metrics_page = start_telemetry(self.settings, service, prometheus=prometheus)
+        names = sorted(queues)
+        telemetry.QUEUE_DEPTH.watch(lambda: queue_depths(self.stores.queue, names))
 
                 cache = ModelCache(self.settings.model_cache)
                 self._pack = load_pack(self.settings.pack, cache, min_face_px=self.settings.recognize_min_face_px)
@@ -206,6 +251,21 @@ class Runtime:
     @property
     def embedder_table(self) -> EmbedderTable:
         """What is known of the embedder without loading it.
+    def check_weights(self) -> str:
+        """The pack's name, when its files are there and sound, or it is loaded already; loads nothing.
+
+        Raises:
+            ModelUnavailable, IntegrityError: as `pack`.
+        """
+        if self._pack is None:
+            from shared.vision.assets import ModelCache, resolve_pack
+
+            registry, name = resolve_pack(self.settings.pack)
+            cache = ModelCache(self.settings.model_cache, registry)
+            for file in registry.files_of(name):
+                cache.path(file)
+        return self.settings.pack
+
 
         Raises:
             ConfigurationError: the setting `pack` names none.

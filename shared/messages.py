@@ -12,6 +12,15 @@ TRAIN_QUEUE = "train-requests"
 ALERT_QUEUE = "alert-requests"
 """Queue that the alert function listens to."""
 
+OPERATED_QUEUES = (
+    TRAIN_QUEUE,
+    f"{TRAIN_QUEUE}-poison",
+    ALERT_QUEUE,
+    f"{ALERT_QUEUE}-poison",
+    "webjobs-blobtrigger-poison",
+)
+"""What an operator watches: how much waits, and what was given up. The last is the platform's own, of all crops."""
+
 
 class TrainRequest(BaseModel):
     """Asks for work on the gallery or the model.
