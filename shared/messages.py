@@ -41,6 +41,7 @@ class AlertRequest(BaseModel):
     """Asks whether a stored detection is news, and for telling it. Holds nothing about anybody.
 
     Attributes:
+        alert_id: of the detection's alert, once it was made; a repetition must not ask again whether it is news.
         attempt: how often the telling has failed before.
     """
 
@@ -48,4 +49,5 @@ class AlertRequest(BaseModel):
 
     version: Literal[1] = Field(1, alias="schema")
     detection_id: str
+    alert_id: str | None = None
     attempt: int = Field(0, ge=0)
