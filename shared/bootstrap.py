@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from shared.vision.assets import EmbedderTable
     from shared.vision.detectors import Pack
 
-DEFAULT_SLOPE = 20.0
 logger = logging.getLogger(__name__)
 
+DEFAULT_SLOPE = 20.0
 """Steepness of confidence around an uncalibrated threshold: 0.88 at a similarity 0.1 above it."""
 
 
@@ -147,18 +147,6 @@ def _azure_access(settings: StoreSettings) -> AzureAccess:
     )
 
 
-def worker_count(settings: StoreSettings) -> int:
-    """How many images are worked on at a time."""
-    return settings.inference_threads or os.cpu_count() or 1
-
-
-class Runtime:
-    """Everything that services are made from.
-
-    Args:
-        settings: read once, here.
-        stores: the settings' backend, or test doubles.
-        pack: detector and embedder, or test doubles; loaded on first use when None.
 INSIGHTS = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 """The platform's own name for where telemetry goes; not a setting of ours."""
 
@@ -191,6 +179,18 @@ def queue_depths(queue: WorkQueue, names: Iterable[str]) -> Iterator[tuple[float
             logger.info("queue not measured", extra={"action": "telemetry.queue", "queue": name, "code": error.code})
 
 
+def worker_count(settings: StoreSettings) -> int:
+    """How many images are worked on at a time."""
+    return settings.inference_threads or os.cpu_count() or 1
+
+
+class Runtime:
+    """Everything that services are made from.
+
+    Args:
+        settings: read once, here.
+        stores: the settings' backend, or test doubles.
+        pack: detector and embedder, or test doubles; loaded on first use when None.
         notifier: the settings' webhook, or a test double.
         clock: gives UTC-aware times.
     """
@@ -209,10 +209,17 @@ def queue_depths(queue: WorkQueue, names: Iterable[str]) -> Iterator[tuple[float
         self.stores = stores or open_stores(settings)
         self.registry = ModelRegistry(self.stores.blobs, clock)
         self.slot = threading.BoundedSemaphore(worker_count(settings))
+        self.metrics_page: Callable[[], bytes] | None = None
         self._notifier = notifier
         self._pack = pack
         self._live_model: LiveModel | None = None
         self._lock = threading.RLock()
+
+    def start_telemetry(self, service: str, *, queues: Iterable[str], prometheus: bool = False) -> None:
+        """`start_telemetry` for a process that runs the functions: it watches their queues as well."""
+        self.metrics_page = start_telemetry(self.settings, service, prometheus=prometheus)
+        names = sorted(queues)
+        telemetry.QUEUE_DEPTH.watch(lambda: queue_depths(self.stores.queue, names))
 
     @property
     def pack(self) -> Pack:
@@ -221,36 +228,16 @@ def queue_depths(queue: WorkQueue, names: Iterable[str]) -> Iterator[tuple[float
         Raises:
             ModelUnavailable: the weights are not in the model cache.
             IntegrityError: they do not match their hashes.
-        self.metrics_page: Callable[[], bytes] | None = None
         """
         with self._lock:
             if self._pack is None:
                 from shared.vision.assets import ModelCache
                 from shared.vision.detectors import load_pack
 
-    def start_telemetry(self, service: str, *, queues: Iterable[str], prometheus: bool = False) -> None:
-        """`start_telemetry` for a process that runs the functions: it watches their queues as well."""
-        self.metrics_page = start_telemetry(self.settings, service, prometheus=prometheus)
-        names = sorted(queues)
-        telemetry.QUEUE_DEPTH.watch(lambda: queue_depths(self.stores.queue, names))
-
                 cache = ModelCache(self.settings.model_cache)
                 self._pack = load_pack(self.settings.pack, cache, min_face_px=self.settings.recognize_min_face_px)
             return self._pack
 
-    @property
-    def notifier(self) -> Notifier:
-        """Where `send-results` sends."""
-        with self._lock:
-            if self._notifier is None:
-                from shared.adapters.webhook import WebhookNotifier
-
-                self._notifier = WebhookNotifier(self.settings.webhook_url, timeout_s=self.settings.webhook_timeout_s)
-            return self._notifier
-
-    @property
-    def embedder_table(self) -> EmbedderTable:
-        """What is known of the embedder without loading it.
     def check_weights(self) -> str:
         """The pack's name, when its files are there and sound, or it is loaded already; loads nothing.
 
@@ -266,6 +253,19 @@ def queue_depths(queue: WorkQueue, names: Iterable[str]) -> Iterator[tuple[float
                 cache.path(file)
         return self.settings.pack
 
+    @property
+    def notifier(self) -> Notifier:
+        """Where `send-results` sends."""
+        with self._lock:
+            if self._notifier is None:
+                from shared.adapters.webhook import WebhookNotifier
+
+                self._notifier = WebhookNotifier(self.settings.webhook_url, timeout_s=self.settings.webhook_timeout_s)
+            return self._notifier
+
+    @property
+    def embedder_table(self) -> EmbedderTable:
+        """What is known of the embedder without loading it.
 
         Raises:
             ConfigurationError: the setting `pack` names none.
