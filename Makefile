@@ -67,10 +67,10 @@ bench-reliability: $(DEV_STAMP) models  ## kill -9 while crops arrive; nothing m
 bench-edge: $(DEV_STAMP) models  ## bytes and people of the gateway's choice, beside sending every face of every frame
 	$(BIN)/python -m bench.edge
 
-check-infra: requirements-infra.txt  ## security policies over the Bicep, and its compiler where there is one
+check-infra: requirements-infra.txt  ## the Bicep: security, properties, and its compiler where there is one
 	@test -x $(INFRA_VENV)/bin/python || $(PYTHON) -m venv $(INFRA_VENV)
 	@$(INFRA_VENV)/bin/python -m pip install --quiet -r requirements-infra.txt
-	$(INFRA_VENV)/bin/python infra/check.py
+	$(INFRA_VENV)/bin/python -m infra.check
 
 clean:  ## removes what was built here; the model cache stays
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache *.egg-info

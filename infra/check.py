@@ -1,4 +1,4 @@
-"""Checks the Bicep for insecure settings, and builds it where a Bicep compiler is on the path.
+"""Checks the Bicep for insecure settings and misspelt properties; builds it where a Bicep compiler is on the path.
 
 Run by `make check-infra`. checkov skips what its parser does not know and says so only in passing: that counts as a
 failure here, as does a skipped policy without a reason beside it.
@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from infra import schema
 
 BICEP = Path(__file__).parent / "bicep"
 REPORT = Path("build/infra/checkov.json")
@@ -53,11 +55,12 @@ def compiled() -> list[str]:
 def main() -> int:
     """Exit status: 0 when there is nothing to complain about."""
     report = checkov()
-    wrong = complaints_about(report) + compiled()
+    wrong = complaints_about(report) + schema.complaints() + compiled()
     summary = report["summary"]
     counts = ", ".join(f"{summary[name]} {name}" for name in ("passed", "failed", "skipped", "parsing_errors"))
     compiler = "built without a warning" if shutil.which("bicep") else "no bicep compiler on the path"
-    sys.stdout.write("\n".join([*wrong, f"checkov: {counts}; {compiler if not wrong else 'see above'}", ""]))
+    verdict = "see above" if wrong else f"properties: {len(schema.MODELS)} types checked; {compiler}"
+    sys.stdout.write("\n".join([*wrong, f"checkov: {counts}; {verdict}", ""]))
     return 1 if wrong else 0
 
 

@@ -105,7 +105,9 @@ var fromSites = [for (address, index) in allowedAddresses: {
   ipAddress: contains(address, '/') ? address : '${address}/32'
 }]
 
+// Not for extraSettings to change: what the host stands on, and that callers show a token.
 var hostSettings = {
+  FACERELAY_AUTH: 'true'
   APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
   AzureWebJobsStorage__credential: 'managedidentity'
@@ -134,7 +136,6 @@ var appSettings = {
   FACERELAY_WEBHOOK_URL: webhookUrl
 }
 
-// An operator may add settings, and change the system's, but not those that the host stands on.
 var settings = union(appSettings, extraSettings, hostSettings)
 
 resource app 'Microsoft.Web/sites@2024-04-01' = {

@@ -37,6 +37,8 @@ var hostContainers = [
 var queueNames = [
   'train-requests'
   'train-requests-poison'
+  'alert-requests'
+  'alert-requests-poison'
   'webjobs-blobtrigger-poison'
 ]
 

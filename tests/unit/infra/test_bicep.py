@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tree_sitter import Node
 
-from tests.unit.infra.bicep import BICEP, FILES, BicepFile, read, text_of, walk
+from infra.reader import BICEP, FILES, BicepFile, read, text_of, walk
 
 MAIN = BICEP / "main.bicep"
 EACH_FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

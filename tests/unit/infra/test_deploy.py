@@ -12,7 +12,7 @@ from pathlib import Path
 import pathspec
 import pytest
 
-from tests.unit.infra.bicep import BICEP, ROOT, read
+from infra.reader import BICEP, ROOT, read
 
 SCRIPT = ROOT / "infra" / "deploy.sh"
 PLAN = Path(__file__).with_name("plan.txt")
