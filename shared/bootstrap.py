@@ -19,6 +19,7 @@ from shared.errors import ConfigurationError, FacerelayError
 from shared.matching.model import Operating, empty_model
 from shared.model_registry import LiveModel, ModelRegistry
 from shared.ports import (
+    AlertChannel,
     AlertRepository,
     AuditRepository,
     BlobStore,
@@ -34,6 +35,8 @@ from shared.settings import Settings, StoreSettings
 
 if TYPE_CHECKING:
     from shared.adapters.azure.access import AzureAccess
+    from shared.adapters.webhook import WebhookNotifier
+    from shared.alert_rules import AlertRules
     from shared.vision.assets import EmbedderTable
     from shared.vision.detectors import Pack
 
@@ -179,6 +182,40 @@ def queue_depths(queue: WorkQueue, names: Iterable[str]) -> Iterator[tuple[float
             logger.info("queue not measured", extra={"action": "telemetry.queue", "queue": name, "code": error.code})
 
 
+def open_webhook(settings: Settings) -> WebhookNotifier:
+    """The settings' webhook. Raises: ConfigurationError when it cannot be as it is set."""
+    from shared.adapters.webhook import WebhookNotifier
+
+    secret = settings.webhook_secret.get_secret_value()
+    return WebhookNotifier(settings.webhook_url, timeout_s=settings.webhook_timeout_s, secret=secret)
+
+
+def open_alert_channels(settings: Settings) -> list[AlertChannel]:
+    """Everybody whom the settings want told: one channel for each address, one for the webhook.
+
+    Raises:
+        ConfigurationError: nobody, or only half of what is needed to reach somebody.
+    """
+    from shared.adapters.smtp import SmtpServer, email_channels
+    from shared.adapters.webhook import WebhookAlerts
+
+    password = settings.smtp_password.get_secret_value()
+    server = SmtpServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_security,
+        settings.smtp_user,
+        password,
+        settings.smtp_timeout_s,
+    )
+    channels: list[AlertChannel] = [*email_channels(server, sender=settings.alert_from, recipients=settings.alert_to)]
+    if settings.webhook_url:
+        channels.append(WebhookAlerts(open_webhook(settings)))
+    if not channels:
+        raise ConfigurationError("nobody is told of alerts: set FACERELAY_ALERT_TO or FACERELAY_WEBHOOK_URL")
+    return channels
+
+
 def worker_count(settings: StoreSettings) -> int:
     """How many images are worked on at a time."""
     return settings.inference_threads or os.cpu_count() or 1
@@ -211,6 +248,7 @@ class Runtime:
         self.slot = threading.BoundedSemaphore(worker_count(settings))
         self.metrics_page: Callable[[], bytes] | None = None
         self._notifier = notifier
+        self._alert_rules: AlertRules | None = None
         self._pack = pack
         self._live_model: LiveModel | None = None
         self._lock = threading.RLock()
@@ -258,10 +296,25 @@ class Runtime:
         """Where `send-results` sends."""
         with self._lock:
             if self._notifier is None:
-                from shared.adapters.webhook import WebhookNotifier
-
-                self._notifier = WebhookNotifier(self.settings.webhook_url, timeout_s=self.settings.webhook_timeout_s)
+                self._notifier = open_webhook(self.settings)
             return self._notifier
+
+    @property
+    def alert_rules(self) -> AlertRules:
+        """Who is reported.
+
+        Raises:
+            ConfigurationError: the rules cannot be read; or there are some, and nobody to tell.
+        """
+        with self._lock:
+            if self._alert_rules is None:
+                from shared.alert_rules import load_rules
+
+                rules = load_rules(self.settings.alert_rules)
+                if rules.rule:
+                    open_alert_channels(self.settings)
+                self._alert_rules = rules
+            return self._alert_rules
 
     @property
     def embedder_table(self) -> EmbedderTable:

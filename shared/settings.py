@@ -135,3 +135,41 @@ class Settings(StoreSettings):
 
     webhook_url: str = Field("", description="Where `send-results` posts its documents. Empty: send-results refuses.")
     webhook_timeout_s: float = Field(10.0, gt=0, le=100, description="How long the webhook may take to answer.")
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Documents are signed with it, HMAC-SHA256: 16 characters or more, known to the receiver alone. "
+        "Alerts need it; without, `send-results` posts unsigned.",
+    )
+
+    alert_rules: str = Field(
+        "",
+        description="Who is reported: path of a TOML file, or, beginning with a brace, the same as JSON. Empty: nobody.",
+    )
+    alert_from: str = Field("", description="Sender of mails, `facerelay@example.org`.")
+    alert_to: str = Field("", description="Addresses that get a mail each, separated by commas.")
+    smtp_host: str = Field("", description="Mail server. Its certificate is verified unless it is this machine.")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="Port of the mail server; with `tls` usually 465.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls",
+        description="How the way to the mail server is encrypted: `starttls`, or `tls` from the first byte. `none` is "
+        "for this machine alone.",
+    )
+    smtp_user: str = Field("", description="Name to log in with. Empty: the server asks for none.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password of `smtp_user`.")
+    smtp_timeout_s: float = Field(10.0, gt=0, le=60, description="How long the mail server may take for each answer.")
+    visit_gap_s: float = Field(
+        300.0, gt=0, le=86_400, description="A visit ends, and the next one is news, after so long out of sight."
+    )
+    visit_similarity: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Cosine from which two unknown faces of one camera are one stranger. 0: the embedder's own default "
+        "threshold.",
+    )
+    alert_retry_s: float = Field(
+        10.0, gt=0, le=900, description="Wait after a channel's first refusal; doubled with each, up to 15 minutes."
+    )
+    alert_give_up_s: float = Field(
+        86_400.0, ge=0, le=604_800, description="A channel that has refused for so long is an operator's matter: poison."
+    )

@@ -1,4 +1,4 @@
-"""Recognise: edge crops as they arrive, and images over HTTP."""
+"""Recognise: edge crops as they arrive, images over HTTP, and the alerts that follow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import azure.functions as func
 
 from functions.http import handle
 from functions.services import services
+from shared.messages import ALERT_QUEUE, AlertRequest
 
 bp = func.Blueprint()  # type: ignore[no-untyped-call]
 
@@ -17,6 +18,13 @@ def recognize_candidate(candidate: func.InputStream) -> None:
     name = (candidate.name or "").removeprefix("candidates/")
     metadata: dict[str, str] = getattr(candidate, "metadata", None) or {}  # not in the SDK's abstract class
     services().detections().store_candidate(name, candidate.read(), metadata)
+
+
+@bp.function_name("alert_queue")
+@bp.queue_trigger(arg_name="message", queue_name=ALERT_QUEUE, connection="AzureWebJobsStorage")
+def alert_queue(message: func.QueueMessage) -> None:
+    """Tells of one detection, when it is news."""
+    services().alerts().run(AlertRequest.model_validate_json(message.get_body()))
 
 
 @bp.function_name("recognize_http")

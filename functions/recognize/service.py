@@ -168,6 +168,8 @@ class DetectionService:
     Args:
         embedder_id: of the recogniser's embedder.
         store_unknown_embeddings: keep the embedding of faces that were given no name.
+        announce: told of every detection once it is stored, and again when its candidate is delivered again before its
+            outcome was recorded.
     """
 
     def __init__(
@@ -178,17 +180,20 @@ class DetectionService:
         embedder_id: str,
         store_unknown_embeddings: bool,
         clock: Clock,
+        announce: Callable[[Detection], object] = lambda detection: None,
     ) -> None:
         self._recognizer = recognizer
         self._detections = detections
         self._embedder_id = embedder_id
         self._store_unknown_embeddings = store_unknown_embeddings
         self._clock = clock
+        self._announce = announce
 
     def store_candidate(self, name: str, data: bytes, metadata: Mapping[str, str]) -> Outcome:
         """Recognises one crop from the edge and stores what came of it. A second delivery changes nothing.
 
-        Detections are written before the outcome: what is interrupted in between is done again, into the same ids.
+        Detections are written, and announced, before the outcome: what is interrupted in between is done again, into
+        the same ids.
         A permanent error becomes the candidate's outcome; a transient one is raised, and the host retries. The trace
         that the gateway began with the crop goes on here.
         """
@@ -246,6 +251,10 @@ class DetectionService:
             camera = detection.camera if detection.candidate else "any"
             identity = "unknown" if detection.person_id == UNKNOWN else "known"
             telemetry.IDENTIFIED.add({**telemetry.place(detection.site, camera), "identity": identity})
+        else:
+            # What counts is what the first delivery has stored: after a training it may name somebody else.
+            detection = self._detections.get(detection.id) or detection
+        self._announce(detection)
 
     def store_image(self, data: bytes, where: Provenance) -> list[tuple[RecognizedFace, Detection]]:
         """Recognises every face of an image that came over HTTP, and stores a detection for each that is usable."""

@@ -166,6 +166,19 @@ class EmailAlerts:
         return message
 
 
+def email_channels(server: SmtpServer, *, sender: str, recipients: str) -> list[EmailAlerts]:
+    """One channel for each of `recipients`, which are separated by commas; none when nothing is set.
+
+    Raises:
+        ConfigurationError: only a part of what mail needs is set, or not an address.
+    """
+    addresses = [address for part in recipients.split(",") if (address := part.strip())]
+    needed = (server.host, sender, addresses)
+    if any(needed) and not all(needed):
+        raise ConfigurationError("mail needs all of FACERELAY_SMTP_HOST, FACERELAY_ALERT_FROM and FACERELAY_ALERT_TO")
+    return [EmailAlerts(server, sender=sender, recipient=address) for address in dict.fromkeys(addresses)]
+
+
 def _address(setting: str, text: str) -> Address:
     try:
         address = Address(addr_spec=text.strip())

@@ -21,7 +21,7 @@ from shared.adapters.loopback import is_loopback_host
 from shared.alerts import Notice
 from shared.domain import format_time, utc_now
 from shared.errors import ConfigurationError, StoreUnavailable
-from shared.ports import Clock, Notifier
+from shared.ports import Clock
 
 TIMESTAMP_HEADER: Final = "X-Facerelay-Timestamp"
 SIGNATURE_HEADER: Final = "X-Facerelay-Signature"
@@ -58,6 +58,11 @@ class WebhookNotifier:
         self._timeout_s = timeout_s
         self._secret = secret
         self._clock = clock
+
+    @property
+    def signs(self) -> bool:
+        """Whether documents are signed."""
+        return bool(self._secret)
 
     def send(self, payload: Mapping[str, Any]) -> None:
         """Posts `payload` as JSON; three attempts.
@@ -96,11 +101,17 @@ class WebhookNotifier:
 
 
 class WebhookAlerts:
-    """`ports.AlertChannel`: alerts as documents, without the photo."""
+    """`ports.AlertChannel`: alerts as documents, without the photo.
+
+    Raises:
+        ConfigurationError: the notifier does not sign.
+    """
 
     name = "webhook"
 
-    def __init__(self, notifier: Notifier) -> None:
+    def __init__(self, notifier: WebhookNotifier) -> None:
+        if not notifier.signs:
+            raise ConfigurationError("alerts are signed: set FACERELAY_WEBHOOK_SECRET beside FACERELAY_WEBHOOK_URL")
         self._notifier = notifier
 
     def send(self, notice: Notice) -> None:
