@@ -38,7 +38,7 @@ class Serve:
         """
         offset = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as sink:
-            command = [sys.executable, "-m", "local", "serve", "--port", "0"]
+            command = [sys.executable, "-m", "local", "serve", "--no-auth", "--port", "0"]
             self._process = subprocess.Popen(command, env=self._environment, stdout=sink, stderr=sink)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self._process.poll() is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,6 +43,18 @@ class Authenticator:
         self._cache: dict[str, tuple[datetime, Token | None]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def required(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self._required
+
+    def remembers(self, authorization: str) -> bool:
+        """Whether what is shown names a token that was there when last looked up; says nothing of its secret."""
+        parts = _parts(authorization)
+        with self._lock:
+            found = self._cache.get(parts[0]) if parts else None
+        return found is not None and found[1] is not None
+
     def caller(self, authorization: str) -> Caller:
         """Who shows this `Authorization` header (or `X-Api-Key`, which holds the bare token).
 
@@ -49,8 +63,7 @@ class Authenticator:
         """
         if not self._required:
             return LOOPBACK
-        text = authorization[len(BEARER) :] if authorization.lower().startswith(BEARER) else authorization
-        parts = parse_token(text.strip())
+        parts = _parts(authorization)
         if parts is None:
             raise NotAuthenticated("this needs a token: send it as `Authorization: Bearer frl_…`")
         token_id, secret = parts
@@ -60,6 +73,11 @@ class Authenticator:
             raise NotAuthenticated("this token is not valid; ask an administrator for one")
         self._note_use(token, now)
         return Caller(token.token_id, token.scope, token.site)
+
+    def forget(self, token_id: str) -> None:
+        """Looks this token up anew when it is shown next."""
+        with self._lock:
+            self._cache.pop(token_id, None)
 
     def _token(self, token_id: str) -> Token | None:
         now = self._clock()
@@ -86,6 +104,11 @@ class Authenticator:
             logger.warning("last use of a token not noted", extra={"action": "token.use", "code": error.code})
 
 
+def _parts(authorization: str) -> tuple[str, str] | None:
+    text = authorization[len(BEARER) :] if authorization.lower().startswith(BEARER) else authorization
+    return parse_token(text.strip())
+
+
 class RateLimits:
     """How often a caller may ask, counted in this process.
 
@@ -104,13 +127,27 @@ class RateLimits:
         if caller is not LOOPBACK:
             self._count(self._per_caller, f"caller:{caller.name}")
 
-    def count_address(self, address: str) -> None:
+    def count_public(self, address: str) -> None:
         """Raises: TooManyRequests."""
-        self._count(self._per_address, f"address:{address}")
+        self._count(self._per_address, f"public:{address}")
+
+    def count_failure(self, address: str) -> None:
+        """Raises: TooManyRequests."""
+        self._count(self._per_address, f"failed:{address}")
+
+    def check_failures(self, address: str) -> None:
+        """Raises: TooManyRequests: too many failures from this address already."""
+        key = f"failed:{address}"
+        if self._per_address is not None and not self._limiter.test(self._per_address, key):
+            raise self._refusal(self._per_address, key)
 
     def _count(self, limit: RateLimitItem | None, key: str) -> None:
         if limit is not None and not self._limiter.hit(limit, key):
-            raise TooManyRequests(f"more than {limit}; wait a little")
+            raise self._refusal(limit, key)
+
+    def _refusal(self, limit: RateLimitItem, key: str) -> TooManyRequests:
+        wait_s = self._limiter.get_window_stats(limit, key).reset_time - time.time()
+        return TooManyRequests(f"more than {limit}; wait a little", retry_after_s=max(1, math.ceil(wait_s)))
 
 
 def _limit(text: str) -> RateLimitItem | None:

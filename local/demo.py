@@ -136,7 +136,7 @@ def service(settings: Settings, log: Path) -> Iterator[Client]:
         "FACERELAY_DATA_DIR": str(settings.data_dir),
         "FACERELAY_MODEL_POLL_S": "1",
     }
-    command = [sys.executable, "-m", "local", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "local", "serve", "--no-auth", "--port", "0"]
     with log.open("w") as sink:
         process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)  # noqa: S603 - our own program
         try:

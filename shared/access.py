@@ -122,6 +122,18 @@ ANONYMOUS: Final = Caller("anonymous", None)
 
 
 @dataclass(frozen=True, slots=True)
+class UploadGrant:
+    """A short-lived way to create candidates, and nothing else.
+
+    Attributes:
+        url: of the container, with its signature; as secret as a password.
+    """
+
+    url: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """An administrative call: who asked for what, when, and how it ended.
 

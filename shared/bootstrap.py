@@ -29,6 +29,7 @@ from shared.ports import (
     Notifier,
     PersonRepository,
     TokenRepository,
+    UploadGrants,
     WorkQueue,
 )
 from shared.settings import Settings, StoreSettings
@@ -75,6 +76,17 @@ def open_blob_store(settings: StoreSettings) -> BlobStore:
     if settings.backend != "azure":
         return open_stores(settings).blobs
     return _azure_blobs(_azure_access(settings))
+
+
+def open_upload_store(settings: StoreSettings, service_url: str, token: str) -> BlobStore:
+    """For a gateway with a device token instead of an identity: candidates can be created, and nothing else.
+
+    Raises:
+        ConfigurationError: an address that the token must not be sent to.
+    """
+    from shared.adapters.azure.uploads import GrantClient, UploadStore
+
+    return UploadStore(GrantClient(service_url, token), **_azure_access(settings).storage_options())
 
 
 def _local_stores(settings: StoreSettings) -> Stores:
@@ -251,6 +263,7 @@ class Runtime:
         self._alert_rules: AlertRules | None = None
         self._pack = pack
         self._live_model: LiveModel | None = None
+        self._upload_grants: UploadGrants | None = None
         self._lock = threading.RLock()
 
     def start_telemetry(self, service: str, *, queues: Iterable[str], prometheus: bool = False) -> None:
@@ -298,6 +311,22 @@ class Runtime:
             if self._notifier is None:
                 self._notifier = open_webhook(self.settings)
             return self._notifier
+
+    @property
+    def upload_grants(self) -> UploadGrants:
+        """What lets gateways write candidates.
+
+        Raises:
+            ConfigurationError: the local backend, which has no addresses to write to.
+        """
+        with self._lock:
+            if self._upload_grants is None:
+                if self.settings.backend != "azure":
+                    raise ConfigurationError(
+                        "the local backend gives no upload addresses; a gateway on this machine writes to its folder"
+                    )
+                self._upload_grants = _azure_access(self.settings).upload_grants()
+            return self._upload_grants
 
     @property
     def alert_rules(self) -> AlertRules:

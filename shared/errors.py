@@ -23,7 +23,7 @@ FacerelayError
     ├── TooManyRequests          the caller asks more often than it may
     └── Busy                     a lease is held by somebody else
 
-"No face" and "unknown person" are results, not errors. Nothing here knows HTTP: `functions/http.py` maps the
+"No face" and "unknown person" are results, not errors. Nothing here knows HTTP: `functions/errors.py` maps the
 branches to status codes, in one table. `code` is a stable word for machines; the message is for people and says
 what to do next.
 """
@@ -169,6 +169,10 @@ class TooManyRequests(TransientError):
     """The caller asks more often than it may."""
 
     code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_s: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Busy(TransientError):

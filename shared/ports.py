@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from shared.access import AuditEntry, Token
+from shared.access import AuditEntry, Token, UploadGrant
 from shared.alerts import Alert, Delivery, Notice, Visit, Visits
 from shared.domain import Detection, Face, Float32Array, Job, Outcome, Person, Template, UInt8Array
 
@@ -335,6 +335,18 @@ class AlertRepository(Protocol):
 
     def delete_older_than(self, moment: datetime) -> int:
         """Retention for stores without a time-to-live of their own: alerts made before; how many."""
+        ...
+
+
+class UploadGrants(Protocol):
+    """Lets gateways that have no identity of their own write candidates."""
+
+    def grant(self, lifetime: timedelta) -> UploadGrant:
+        """A grant from now on.
+
+        Raises:
+            ConfigurationError: this backend has none.
+        """
         ...
 
 

@@ -8,11 +8,14 @@ The gateway has its own class, in `edge_uploader/settings.py`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+RATE_LIMIT: Final = r"|[1-9]\d{0,8}/(second|minute|hour|day)"
 
 
 class StoreSettings(BaseSettings):
@@ -133,6 +136,34 @@ class Settings(StoreSettings):
         "0 30 2 * * *", description="NCRONTAB (UTC) of the local sweep that deletes what is past retention."
     )
 
+    auth: bool = Field(
+        True,
+        description="Callers must show a token. Switched off, only callers on this machine are served; `facerelay "
+        "serve` does that by itself when it listens to this machine alone and this is not set.",
+    )
+    token_cache_s: float = Field(
+        30.0, ge=0, le=3_600, description="How long a token is trusted without looking whether it was revoked."
+    )
+    rate_limit: str = Field(
+        "600/minute",
+        pattern=f"^(?:{RATE_LIMIT})$",
+        description="Most requests of one token, for each process: a number per `second`, `minute`, `hour` or `day`. "
+        "Empty: no limit.",
+    )
+    rate_limit_anonymous: str = Field(
+        "60/minute",
+        pattern=f"^(?:{RATE_LIMIT})$",
+        description="The same for each address: of requests to public pages, and of failed attempts to show a token.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins whose pages may call from a browser, such as `https://console.example.org`, separated by "
+        "commas. Empty: none.",
+    )
+    upload_sas_minutes: int = Field(
+        60, ge=5, le=1_440, description="How long a gateway may write candidates before it must ask again."
+    )
+
     webhook_url: str = Field("", description="Where `send-results` posts its documents. Empty: send-results refuses.")
     webhook_timeout_s: float = Field(10.0, gt=0, le=100, description="How long the webhook may take to answer.")
     webhook_secret: SecretStr = Field(
@@ -173,3 +204,16 @@ class Settings(StoreSettings):
     alert_give_up_s: float = Field(
         86_400.0, ge=0, le=604_800, description="A channel that has refused for so long is an operator's matter: poison."
     )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, text: str) -> str:
+        for origin in filter(None, (part.strip() for part in text.split(","))):
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or f"{parts.scheme}://{parts.netloc}" != origin
+            ):
+                raise ValueError(f"{origin!r} is not an origin: scheme, host and port, without a path")
+        return text

@@ -7,9 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, File, Path, UploadFile
 from pydantic import BaseModel, Field
 
+from functions.guard import requires
 from functions.services import services
+from shared.access import Scope
 
 router = APIRouter(prefix="/dataset", tags=["enroll"])
+
+for_operators = [requires(Scope.OPERATOR)]
+for_administrators = [requires(Scope.ADMIN)]
 
 PersonPath = Annotated[
     str,
@@ -43,27 +48,29 @@ class ImageAdded(Done):
     added: bool = Field(description="False when this very face image was there already.")
 
 
-@router.get("", response_model=Dataset, summary="Everybody enrolled")
+@router.get("", response_model=Dataset, dependencies=for_operators, summary="Everybody enrolled")
 def list_dataset() -> Dataset:
     """Ids and how many images each has."""
     counts = services().query().image_counts()
     return Dataset(face_ids=[FaceId(id_name=person_id, number_of_images=n) for person_id, n in counts])
 
 
-@router.post("/{ID}", response_model=Done, summary="Add a person")
+@router.post("/{ID}", response_model=Done, dependencies=for_operators, summary="Add a person")
 def add_person(person: PersonPath) -> Done:
     """Makes room for a person, who is recognised once images are added and the model is trained."""
     return Done(message=f"{services().enroll().add_person(person)} added")
 
 
-@router.delete("/{ID}", response_model=Done, summary="Remove a person")
+@router.delete("/{ID}", response_model=Done, dependencies=for_administrators, summary="Remove a person")
 def remove_person(person: PersonPath) -> Done:
     """Removes images, templates and the person's part of every model, at once."""
     services().enroll().remove_person(person)
     return Done(message="removed")
 
 
-@router.post("/{ID}/image", response_model=ImageAdded, summary="Add a photograph of a person")
+@router.post(
+    "/{ID}/image", response_model=ImageAdded, dependencies=for_operators, summary="Add a photograph of a person"
+)
 def add_image(
     person: PersonPath, image: Annotated[UploadFile, File(description="Exactly one usable face")]
 ) -> ImageAdded:

@@ -10,12 +10,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
+from functions.guard import requires
 from functions.services import services
+from shared.access import Scope
 from shared.domain import Detection, format_time, parse_time
 from shared.errors import FacerelayError
 from shared.ports import DetectionFilter
 
 router = APIRouter(tags=["query"])
+
+for_operators = [requires(Scope.OPERATOR)]
 
 PersonPath = Annotated[str, Path(alias="ID", max_length=200, examples=["harrison_ford"])]
 
@@ -82,13 +86,13 @@ class Health(BaseModel):
     model_id: str | None
 
 
-@router.get("/database/people", summary="Everybody enrolled")
+@router.get("/database/people", dependencies=for_operators, summary="Everybody enrolled")
 def people() -> People:
     """Ids only."""
     return People(people=[PersonId(face_id=person_id) for person_id in services().query().person_ids()])
 
 
-@router.get("/database/{ID}/last-known-location", summary="Where a person was last seen")
+@router.get("/database/{ID}/last-known-location", dependencies=for_operators, summary="Where a person was last seen")
 def last_known_location(person: PersonPath) -> LastKnownLocation:
     """The camera, location and time of the latest detection; an empty list when there is none."""
     seen = services().query().last_known_location(person)
@@ -112,7 +116,7 @@ def _moment(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
 
 
-@router.get("/api/v1/detections", summary="Detections by person, place and time")
+@router.get("/api/v1/detections", dependencies=for_operators, summary="Detections by person, place and time")
 def detections(
     person_id: Annotated[str | None, Query(max_length=64, description="A person, or `unknown`")] = None,
     site: Annotated[str | None, Query(max_length=64)] = None,
@@ -132,7 +136,7 @@ def detections(
     )
 
 
-@router.get("/debug/IP", summary="Address of the node that answers")
+@router.get("/debug/IP", dependencies=for_operators, summary="Address of the node that answers")
 def debug_ip() -> dict[str, str]:
     """For load balancers: which node answered."""
     try:
@@ -141,13 +145,13 @@ def debug_ip() -> dict[str, str]:
         return {"IP": "127.0.0.1"}
 
 
-@router.get("/debug/node-name", summary="Name of the node that answers")
+@router.get("/debug/node-name", dependencies=for_operators, summary="Name of the node that answers")
 def debug_node_name() -> dict[str, str]:
     """For load balancers: which node answered."""
     return {"node_name": platform.node()}
 
 
-@router.post("/debug/unblock-dataset", summary="Release a stale training lease")
+@router.post("/debug/unblock-dataset", dependencies=[requires(Scope.ADMIN)], summary="Release a stale training lease")
 def unblock_dataset() -> dict[str, str]:
     """After a training was killed. A training that is alive goes on; two at once do no harm but take longer."""
     released = services().train_requests().unblock()

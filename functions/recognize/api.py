@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Query, UploadFile
 from pydantic import BaseModel, Field
 
+from functions.guard import requires
 from functions.recognize.service import Provenance, RecognizedFace
 from functions.services import services
+from shared.access import Caller, Scope
 from shared.domain import format_time
 
 router = APIRouter(prefix="/face-recognition", tags=["recognize"])
@@ -80,12 +82,13 @@ class Request:
     def data(self) -> bytes:
         return self.image.file.read()
 
-    @property
-    def where(self) -> Provenance:
-        return Provenance(HTTP_SITE, self.camera, self.location)
+    def where(self, caller: Caller) -> Provenance:
+        """A device acts for its own site, whatever it says."""
+        return Provenance(caller.site or HTTP_SITE, self.camera, self.location)
 
 
 Parameters = Annotated[Request, Depends()]
+Recogniser = Annotated[Caller, requires(Scope.DEVICE, Scope.OPERATOR)]
 
 
 def face_result(found: RecognizedFace, *, include_predictions: bool) -> FaceResult:
@@ -106,7 +109,7 @@ def usable(faces: list[RecognizedFace]) -> list[RecognizedFace]:
 
 @router.get("/get-results", response_model=Results, include_in_schema=False)
 @router.post("/get-results", response_model=Results, summary="Who is in this image")
-def get_results(request: Parameters) -> Results:
+def get_results(request: Parameters, caller: Recogniser) -> Results:
     """Recognises every face of the image. Nothing is stored."""
     faces = usable(services().recognizer().recognize(request.data()))
     return Results(faces=[face_result(found, include_predictions=request.include_predictions) for found in faces])
@@ -114,15 +117,15 @@ def get_results(request: Parameters) -> Results:
 
 @router.post("/store-result", response_model=Accepted, include_in_schema=False)
 @router.post("/store-results", response_model=Accepted, summary="Recognise and store as detections")
-def store_results(request: Parameters) -> Accepted:
+def store_results(request: Parameters, caller: Recogniser) -> Accepted:
     """Recognises every face of the image and stores a detection for each, at this camera and location, now."""
-    stored = services().detections().store_image(request.data(), request.where)
+    stored = services().detections().store_image(request.data(), request.where(caller))
     return Accepted(message=f"{len(stored)} faces stored")
 
 
 @router.post("/send-result", response_model=Accepted, include_in_schema=False)
 @router.post("/send-results", response_model=Accepted, summary="Recognise and send to the webhook")
-def send_results(request: Parameters) -> Accepted:
+def send_results(request: Parameters, caller: Annotated[Caller, requires(Scope.OPERATOR)]) -> Accepted:
     """Recognises every face of the image and posts the results to the configured webhook. Nothing is stored."""
     runtime = services().runtime
     faces = usable(services().recognizer().recognize(request.data()))
@@ -137,6 +140,6 @@ def send_results(request: Parameters) -> Accepted:
 
 
 @router.post("/dry-run", response_model=Accepted, summary="Receive only, for measuring the network")
-def dry_run(request: Parameters) -> Accepted:
+def dry_run(request: Parameters, caller: Recogniser) -> Accepted:
     """Reads the image and does nothing with it."""
     return Accepted(message=f"{len(request.data())} bytes received")

@@ -7,11 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from functions.guard import requires
 from functions.services import services
 from functions.train.service import JobKind, job_document
+from shared.access import Scope
 from shared.errors import NotFound
 
-router = APIRouter(tags=["train"])
+router = APIRouter(tags=["train"], dependencies=[requires(Scope.OPERATOR)])
 
 STATUS_PATH = "/api/v1/jobs/{job_id}"
 

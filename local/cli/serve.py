@@ -6,39 +6,44 @@ import ipaddress
 import logging
 import os
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from local.cli.console import clear_errors, fail, messages
+from local.logs import LogFormat, configure_logging
+
+if TYPE_CHECKING:
+    from functions.services import Services
+    from shared.settings import Settings
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; only loopback, until callers have tokens.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any that is free.")] = 7071,
+    auth: Annotated[
+        bool | None,
+        typer.Option(
+            "--auth/--no-auth",
+            help="Ask callers for a token (facerelay token create). Off by default on a loopback address, where only "
+            "this machine can call; always on elsewhere.",
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON for collectors.")] = LogFormat.TEXT,
+    metrics: Annotated[bool, typer.Option(help="Collect metrics, for Prometheus at /metrics.")] = True,
 ) -> None:
     """Run HTTP, blob, queue and timer functions on this machine, until a signal comes."""
-    from functions.services import Services, use_services
     from local.host.serve import serve as run_host
     from local.maintenance import bp as maintenance
     from shared.adapters.local import LocalStore
-    from shared.bootstrap import build, worker_count
+    from shared.bootstrap import worker_count
     from shared.settings import Settings
 
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    if not _is_loopback(host):
-        fail(
-            f"{host} is not a loopback address, and this version does not ask callers who they are",
-            hint="listen on 127.0.0.1, behind a proxy that authenticates",
-        )
+    configure_logging(log_level, log_format)
     with clear_errors():
-        settings = Settings()
-        runtime = build(settings)
-        services = Services(runtime)
-        use_services(services)
+        settings = with_auth(Settings(), auth, loopback=_is_loopback(host))
+        services = _make_services(settings, metrics=metrics)
         from function_app import app
 
         app.register_functions(maintenance)
@@ -59,6 +64,43 @@ def serve(
                 f"facerelay is running at [bold]{url}[/]  (documentation: {url}/docs)", highlight=False
             ),
         )
+
+
+def _make_services(settings: Settings, *, metrics: bool) -> Services:
+    """The services of this process, put in place and measured."""
+    from functions.services import Services, use_services
+    from local.host.relay import blob_queue
+    from shared.bootstrap import build
+    from shared.messages import OPERATED_QUEUES
+
+    runtime = build(settings)
+    queues = [*OPERATED_QUEUES, blob_queue("recognize_candidate")]
+    runtime.start_telemetry("facerelay-serve", queues=queues, prometheus=metrics)
+    services = Services(runtime)
+    use_services(services)
+    return services
+
+
+def with_auth(settings: Settings, asked: bool | None, *, loopback: bool) -> Settings:
+    """The settings, with authentication as asked for on the command line, else as set, else by who can call.
+
+    Ends the command when it would be off where other machines can call.
+    """
+    auth = asked
+    if auth is None:
+        auth = settings.auth if "auth" in settings.model_fields_set or not loopback else False
+    if not auth and not loopback:
+        fail(
+            "without authentication only a loopback address can be listened to",
+            hint="leave out --no-auth and FACERELAY_AUTH, and make a token with: facerelay token create",
+        )
+    if not loopback:
+        messages.print(
+            "[yellow]other machines can call[/]: tokens and pictures travel unencrypted, so put a proxy with HTTPS in "
+            "front",
+            highlight=False,
+        )
+    return settings.model_copy(update={"auth": auth})
 
 
 def _is_loopback(host: str) -> bool:

@@ -136,6 +136,9 @@ class HttpApp:
 
 def _request(scope: Scope, method: str, path: str, route_params: dict[str, str], body: bytes) -> func.HttpRequest:
     headers = _joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    if scope.get("client"):
+        # As the platform does: the last hop is the address that was seen here, the others are what the client says.
+        headers["x-forwarded-for"] = ", ".join(filter(None, (headers.get("x-forwarded-for"), scope["client"][0])))
     query = scope["query_string"].decode("latin-1")
     server = scope.get("server") or ("localhost", None)
     authority = headers.get("host") or ":".join(str(part) for part in server if part is not None)

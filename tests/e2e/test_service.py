@@ -158,10 +158,9 @@ def test_two_services_do_not_share_a_folder(service: Service) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - what must be refused
-def test_only_this_machine_is_listened_to(tmp_path: Path, host: str) -> None:
-    """Until callers have tokens."""
+def test_without_tokens_only_this_machine_is_listened_to(tmp_path: Path, host: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "local", "serve", "--port", "0", "--host", host],
+        [sys.executable, "-m", "local", "serve", "--port", "0", "--no-auth", "--host", host],
         cwd=ROOT,
         env={"FACERELAY_DATA_DIR": str(tmp_path), "PATH": "", "HOME": str(Path.home())},
         capture_output=True,
@@ -169,7 +168,7 @@ def test_only_this_machine_is_listened_to(tmp_path: Path, host: str) -> None:
         timeout=60,
     )
     assert done.returncode == 1
-    assert "not a loopback address" in " ".join(done.stderr.split())
+    assert "only a loopback address" in " ".join(done.stderr.split())
     assert list(tmp_path.iterdir()) == []
 
 

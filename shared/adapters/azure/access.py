@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from shared.adapters.azure.blobs import AzureBlobStore
     from shared.adapters.azure.cosmos import CosmosDatabase
+    from shared.adapters.azure.grants import SasGrants
     from shared.adapters.azure.queues import AzureWorkQueue
 
 _SDK_LOGGERS: Final = ("azure", "urllib3")
@@ -72,6 +73,14 @@ class AzureAccess:
 
         return AzureBlobStore(self._blob_service())
 
+    def upload_grants(self) -> SasGrants:
+        """Raises: ConfigurationError, as for blobs."""
+        from shared.adapters.azure.grants import SasGrants
+
+        service = self._blob_service()
+        # Of a connection string, which leads to an emulator; an identity has no key.
+        return SasGrants(service, account_key=getattr(service.credential, "account_key", None))
+
     def work_queue(self) -> AzureWorkQueue:
         """Raises: ConfigurationError, as for blobs."""
         from shared.adapters.azure.queues import AzureWorkQueue
@@ -98,9 +107,9 @@ class AzureAccess:
 
         if self.connection_string:
             checked = _checked_connection_string(self.connection_string)
-            return BlobServiceClient.from_connection_string(checked, **self._storage_options())
+            return BlobServiceClient.from_connection_string(checked, **self.storage_options())
         return BlobServiceClient(
-            _checked_url("storage_blob_url", self.blob_url), credential=self._credential, **self._storage_options()
+            _checked_url("storage_blob_url", self.blob_url), credential=self._credential, **self.storage_options()
         )
 
     def _queue_service(self) -> QueueServiceClient:
@@ -108,9 +117,9 @@ class AzureAccess:
 
         if self.connection_string:
             checked = _checked_connection_string(self.connection_string)
-            return QueueServiceClient.from_connection_string(checked, **self._storage_options())
+            return QueueServiceClient.from_connection_string(checked, **self.storage_options())
         return QueueServiceClient(
-            _checked_url("storage_queue_url", self.queue_url), credential=self._credential, **self._storage_options()
+            _checked_url("storage_queue_url", self.queue_url), credential=self._credential, **self.storage_options()
         )
 
     def _cosmos_client(self, url: str) -> CosmosClient:
@@ -129,7 +138,8 @@ class AzureAccess:
             enable_endpoint_discovery=not is_loopback(url),
         )
 
-    def _storage_options(self) -> dict[str, Any]:
+    def storage_options(self) -> dict[str, Any]:
+        """Time-outs and retries of a Storage client."""
         from azure.storage.blob import ExponentialRetry
 
         patience = self.patience

@@ -47,7 +47,7 @@ def translated(what: str) -> Iterator[None]:
 
 
 def _from_response(error: HttpResponseError, what: str) -> FacerelayError:
-    code, status = _error_code(error), error.status_code or 0
+    code, status = error_code(error), error.status_code or 0
     if code in _ABSENT:
         return NotFound(f"nothing of that name is there ({code}), while {what}")
     if code in _CHANGED or status == HTTPStatus.PRECONDITION_FAILED:
@@ -67,7 +67,7 @@ def _from_response(error: HttpResponseError, what: str) -> FacerelayError:
     return StoreUnavailable(f"storage did not answer ({status} {code}) while {what}")
 
 
-def _error_code(error: HttpResponseError) -> str:
+def error_code(error: HttpResponseError) -> str:
     """The service's word for what is wrong, such as `BlobNotFound`; empty when it gave none."""
     code = getattr(error, "error_code", None) or ""
     return str(getattr(code, "value", code))

@@ -88,6 +88,7 @@ def running(tmp_path: Path, pack: Pack, outbox: Outbox) -> Iterator[Services]:
     settings = Settings(
         data_dir=tmp_path,
         model_cache=MODELS,
+        auth=False,
         model_poll_s=3600,
         train_http_wait_s=0,
         max_image_bytes=1_000_000,
@@ -115,7 +116,12 @@ def api(running: Services, _apps: dict[str, FastAPI]) -> FastAPI:
 
 @pytest.fixture
 def client(api: FastAPI) -> TestClient:
-    return TestClient(api, raise_server_exceptions=False)
+    return TestClient(
+        api,
+        raise_server_exceptions=False,
+        base_url="http://127.0.0.1",
+        client=("127.0.0.1", 50_000),
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""Errors over HTTP: the one table from our errors to status codes, and the one shape that all have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from shared.errors import (
+    ConfigurationError,
+    Conflict,
+    FacerelayError,
+    ImageTooLarge,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    TooManyRequests,
+    TransientError,
+)
+
+logger = logging.getLogger(__name__)
+
+STATUS_OF: Final[tuple[tuple[type[FacerelayError], int], ...]] = (
+    (ImageTooLarge, 413),
+    (InvalidInput, 400),
+    (NotAuthenticated, 401),
+    (NotPermitted, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (ConfigurationError, 409),
+    (TooManyRequests, 429),
+    (TransientError, 503),
+)
+"""First match wins. Anything else is ours to mend: 500."""
+
+RETRY_AFTER_S: Final = 5
+OURS_TO_MEND: Final = "something is wrong on our side; it has been logged"
+CHALLENGE: Final = 'Bearer realm="facerelay"'
+
+
+class ErrorBody(BaseModel):
+    """What every error answers with. `message` and `error_message` are the same words: the seed's programs read
+    the second."""
+
+    message: str = Field(examples=["nobody of that id is enrolled"])
+    error_message: str = Field(examples=["nobody of that id is enrolled"])
+    code: str = Field(examples=["not_found"], description="A stable word that a program may compare with.")
+
+
+def status_of(error: FacerelayError) -> int:
+    """The HTTP status of one of our errors."""
+    return next((status for kind, status in STATUS_OF if isinstance(error, kind)), 500)
+
+
+def error_response(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in the one shape that all have."""
+    body = ErrorBody(message=message, error_message=message, code=code)
+    return JSONResponse(body.model_dump(), status_code=status, headers=dict(headers or {}))
+
+
+def answer_to(error: FacerelayError) -> Response:
+    """The answer to a request that ended in one of our errors."""
+    status = status_of(error)
+    if status == 500:
+        logger.error("request failed", exc_info=error, extra={"action": "http.error", "code": error.code})
+        return error_response(500, OURS_TO_MEND, error.code)
+    return error_response(status, str(error), error.code, _headers(error, status))
+
+
+def answer_to_unforeseen(error: Exception) -> Response:
+    """The answer to what nobody expected: logged here, told to nobody."""
+    logger.error("request failed", exc_info=error, extra={"action": "http.error", "code": "unexpected"})
+    return error_response(500, OURS_TO_MEND, "unexpected")
+
+
+def _headers(error: FacerelayError, status: int) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": CHALLENGE}
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+
+
+def add_error_handlers(api: FastAPI) -> None:
+    """Every error that a route raises comes out in the one shape."""
+
+    @api.exception_handler(FacerelayError)
+    def known(request: Request, error: FacerelayError) -> Response:
+        return answer_to(error)
+
+    @api.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        what = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'request'}: {e['msg']}" for e in error.errors()[:5])
+        return error_response(400, what, InvalidInput.code)
+
+    @api.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        code = ImageTooLarge.code if error.status_code == 413 else "http"
+        return error_response(error.status_code, str(error.detail), code, error.headers)

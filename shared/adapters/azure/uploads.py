@@ -1,0 +1,183 @@
+"""The gateway's blob store when it has a device token instead of an identity in Azure.
+
+The service gives it a container address with a signature that lets it create candidates, for an hour or so; before
+that ends it asks for another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
+
+import requests
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import ContainerClient, ContentSettings
+
+from shared.access import UploadGrant
+from shared.adapters.azure.access import is_loopback
+from shared.adapters.azure.storage_errors import error_code, translated
+from shared.adapters.naming import check_metadata, check_name, check_tags
+from shared.domain import CANDIDATES, parse_time, utc_now
+from shared.errors import ConfigurationError, InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
+from shared.ports import Blob, BlobProperties, Clock
+
+GRANT_PATH: Final = "/api/v1/uploads"
+
+_TIMEOUT_S: Final = (5, 30)
+_RENEW_PAUSE: Final = timedelta(minutes=1)
+_THERE: Final = frozenset({"BlobAlreadyExists", "UnauthorizedBlobOverwrite"})
+"""What a signature that may only create is told of a blob that is there."""
+
+
+class GrantClient:
+    """Asks the service for grants.
+
+    Args:
+        service_url: `https://…` of the service; plain HTTP on this machine only, since a token goes with it.
+        token: of scope device.
+
+    Raises:
+        ConfigurationError: an address that the token must not be sent to.
+    """
+
+    def __init__(self, service_url: str, token: str) -> None:
+        if not service_url.startswith("https://") and not is_loopback(service_url):
+            raise ConfigurationError("FACERELAY_EDGE_SERVICE_URL must begin with https://")
+        self._url = service_url.rstrip("/") + GRANT_PATH
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._session = requests.Session()
+
+    def grant(self) -> UploadGrant:
+        """A new grant.
+
+        Raises:
+            StoreUnavailable: none was given. Even a refused token is mended by somebody; until then crops wait.
+        """
+        try:
+            # Never redirected: the token is for this service alone.
+            answer = self._session.post(self._url, headers=self._headers, timeout=_TIMEOUT_S, allow_redirects=False)
+            document = answer.json()
+            if answer.status_code == HTTPStatus.OK:
+                return UploadGrant(str(document["url"]), parse_time(str(document["expires_at"])))
+            why = str(document.get("message", ""))[:200]
+        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
+            raise StoreUnavailable(f"the service gave no upload grant ({type(error).__name__})") from error
+        raise StoreUnavailable(f"the service gave no upload grant ({answer.status_code}): {why}")
+
+
+class UploadStore:
+    """`ports.BlobStore` as far as a grant reaches: it creates candidates; it shows and changes nothing.
+
+    Args:
+        grants: where grants are asked for.
+        options: of the SDK's client: time-outs and retries.
+    """
+
+    def __init__(self, grants: GrantClient, *, clock: Clock = utc_now, **options: Any) -> None:
+        self._grants = grants
+        self._clock = clock
+        self._options = options
+        self._container: ContainerClient | None = None
+        self._renew_at: datetime | None = None
+        self._ends: datetime | None = None
+        self._lock = threading.Lock()
+
+    def put(
+        self,
+        container: str,
+        name: str,
+        data: bytes,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        content_type: str = "application/octet-stream",
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> str:
+        """Creates a candidate.
+
+        Raises:
+            PreconditionFailed: one of that name is there. A crop's name is its own for good, so it is this very crop,
+                and its first sending went through though the answer was lost.
+            InvalidInput: anything but creating a candidate.
+        """
+        if container != CANDIDATES or not if_absent or if_match is not None:
+            raise InvalidInput("an upload grant lets candidates be created, and nothing else")
+        check_name(name)
+        arguments: dict[str, Any] = {
+            "overwrite": False,
+            "metadata": check_metadata(metadata or {}),
+            "tags": check_tags(tags or {}) or None,
+            "content_settings": ContentSettings(content_type=content_type),
+        }
+        with translated("writing a candidate"):
+            try:
+                return self._upload(name, data, arguments)
+            except HttpResponseError as error:
+                if error_code(error) in _THERE:
+                    raise PreconditionFailed("this candidate is there already") from error
+                if error.status_code != HTTPStatus.FORBIDDEN:
+                    raise
+                self._forget()  # the grant was withdrawn, or a clock is wrong: the next attempt has a new one
+                raise
+
+    def properties(self, container: str, name: str) -> BlobProperties:
+        """Raises: NotFound: always; a grant lets nothing be read."""
+        raise NotFound("an upload grant shows no blobs")
+
+    def get(self, container: str, name: str) -> Blob:
+        """Raises: NotFound: always."""
+        raise NotFound("an upload grant shows no blobs")
+
+    def delete(self, container: str, name: str) -> bool:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def close(self) -> None:
+        """Closes the connections. The store must not be used any more."""
+        self._forget()
+
+    def _upload(self, name: str, data: bytes, arguments: Mapping[str, Any]) -> str:
+        blob = self._granted().get_blob_client(name)
+        return str(blob.upload_blob(data, **arguments)["etag"])
+
+    def _granted(self) -> ContainerClient:
+        """A client whose grant lasts for a while. While it does, a service that is away does no harm."""
+        with self._lock:
+            now = self._clock()
+            if self._container is None or self._renew_at is None or now >= self._renew_at:
+                try:
+                    self._take(self._grants.grant(), now)
+                except StoreUnavailable:
+                    if self._container is None or self._ends is None or now >= self._ends:
+                        raise
+                    self._renew_at = now + _RENEW_PAUSE
+            if self._container is None:  # for the type checker: `_take` sets it
+                raise StoreUnavailable("there is no upload grant")
+            return self._container
+
+    def _take(self, grant: UploadGrant, now: datetime) -> None:
+        if not grant.url.startswith("https://") and not is_loopback(grant.url):
+            raise StoreUnavailable("the service's upload grant leads to an address without encryption")
+        self._container = ContainerClient.from_container_url(grant.url, **self._options)
+        self._ends = grant.expires_at
+        self._renew_at = now + (grant.expires_at - now) * 0.75
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._container = self._renew_at = self._ends = None
+
+
+def _refuse() -> NoReturn:
+    raise InvalidInput("an upload grant lets candidates be created, and nothing else")
