@@ -31,7 +31,9 @@ def sweep(runtime: Runtime) -> tuple[int, int]:
     stale = [blob.name for blob in blobs.list(CANDIDATES) if blob.last_modified < oldest_candidate]
     for name in stale:
         blobs.delete(CANDIDATES, name)
-    detections = runtime.stores.detections.delete_older_than(now - timedelta(days=settings.detection_retention_days))
+    oldest_detection = now - timedelta(days=settings.detection_retention_days)
+    detections = runtime.stores.detections.delete_older_than(oldest_detection)
+    runtime.stores.alerts.delete_older_than(oldest_detection)
     logger.info(
         "retention sweep", extra={"action": "retention.sweep", "candidates": len(stale), "detections": detections}
     )

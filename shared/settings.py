@@ -174,7 +174,7 @@ class Settings(StoreSettings):
 
     alert_rules: str = Field(
         "",
-        description="Who is reported: path of a TOML file, or, beginning with a brace, the same as JSON. Empty: nobody.",
+        description="Who is reported: path of a TOML file, or, from a brace on, the same as JSON. Empty: nobody.",
     )
     alert_from: str = Field("", description="Sender of mails, `facerelay@example.org`.")
     alert_to: str = Field("", description="Addresses that get a mail each, separated by commas.")
@@ -202,7 +202,7 @@ class Settings(StoreSettings):
         10.0, gt=0, le=900, description="Wait after a channel's first refusal; doubled with each, up to 15 minutes."
     )
     alert_give_up_s: float = Field(
-        86_400.0, ge=0, le=604_800, description="A channel that has refused for so long is an operator's matter: poison."
+        86_400.0, ge=0, le=604_800, description="A channel that has refused for so long is an operator's matter."
     )
 
     @field_validator("cors_origins")
