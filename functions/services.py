@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from functions.admin.service import TokenService
     from functions.enroll.service import EnrollService
     from functions.query.service import QueryService
+    from functions.recognize.alerts import AlertRequests, AlertService
     from functions.recognize.service import DetectionService, Recognizer
     from functions.train.service import TrainRequests, TrainService
     from shared.vision.decode import ImageLimits
@@ -82,6 +83,45 @@ class Services:
                 detections=runtime.stores.detections,
                 embedder_id=runtime.pack.embedder.embedder_id,
                 store_unknown_embeddings=runtime.settings.store_unknown_embeddings,
+                clock=runtime.clock,
+                announce=self.alert_requests().request,
+            ),
+        )
+
+    def alert_requests(self) -> AlertRequests:
+        from functions.recognize.alerts import AlertRequests
+
+        runtime = self.runtime
+        return self._once(
+            "alert_requests", lambda: AlertRequests(rules=runtime.alert_rules, queue=runtime.stores.queue)
+        )
+
+    def alerts(self) -> AlertService:
+        from functions.recognize.alerts import AlertService, AlertSettings
+        from shared.alerts import VisitRules
+        from shared.bootstrap import open_alert_channels
+
+        runtime, stores, settings = self.runtime, self.runtime.stores, self.runtime.settings
+        same_stranger = settings.visit_similarity or runtime.embedder_table.default_threshold
+        return self._once(
+            "alerts",
+            lambda: AlertService(
+                rules=runtime.alert_rules,
+                visits=VisitRules(settings.visit_gap_s, same_stranger),
+                channels=open_alert_channels(settings),
+                alerts=stores.alerts,
+                detections=stores.detections,
+                blobs=stores.blobs,
+                jobs=stores.jobs,
+                queue=stores.queue,
+                settings=AlertSettings(
+                    retry_s=settings.alert_retry_s,
+                    give_up_s=settings.alert_give_up_s,
+                    # A webhook is tried three times, a mail server asked for some eight answers, mostly at once.
+                    lease_s=6 * max(settings.smtp_timeout_s, settings.webhook_timeout_s) + 5,
+                    photo_days=settings.candidate_retention_days,
+                    detection_days=settings.detection_retention_days,
+                ),
                 clock=runtime.clock,
             ),
         )
