@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,15 @@ def test_the_documents_name_no_setting_that_does_not_exist() -> None:
         assert named <= known, page.name
 
 
+def flat(router: Any) -> Iterator[Any]:
+    """A router's own routes, and those of the routers that it includes."""
+    for route in router.routes:
+        if included := getattr(route, "original_router", None):
+            yield from flat(included)
+        else:
+            yield route
+
+
 def routes() -> set[tuple[str, str]]:
     """(method, path) of everything the application answers, from the routers that it includes."""
     import functions.enroll.api
@@ -84,7 +94,7 @@ def routes() -> set[tuple[str, str]]:
     import functions.train.api
 
     areas = (functions.enroll.api, functions.query.api, functions.recognize.api, functions.train.api)
-    found = {(method, route.path) for area in areas for route in area.router.routes for method in route.methods}
+    found = {(method, route.path) for area in areas for route in flat(area.router) for method in route.methods}
     return found | {("GET", "/docs"), ("GET", "/openapi.json")}
 
 
