@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from edge_uploader.settings import EdgeSettings
 from local.cli.console import Json, clear_errors, console, fail, messages, print_json
+from local.logs import LogFormat, configure_logging
 from shared.domain import parse_time
 
 if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
@@ -65,15 +66,23 @@ def run(
         typer.Option("--once/--loop", help="Once: end when a stream stays away. Loop: replay files as live cameras."),
     ] = None,
     spool: Annotated[Path | None, typer.Option(help="Folder of the spool.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Metrics for Prometheus, at this port of 127.0.0.1.")
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Log everything to standard error; without it, warnings alone.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Reads cameras and sends the best crops of each face. Exit code 1 when a camera failed."""
     with _one_line_errors():
         from edge_uploader.camera import CameraSpec
         from edge_uploader.gateway import build_gateway
-        from shared.bootstrap import open_blob_store
+        from shared.bootstrap import open_blob_store, start_telemetry
 
         _quiet_opencv()
+        if log_format is not None:
+            configure_logging("info", log_format)
 
         settings = _settings(
             edge_site=site,
@@ -94,7 +103,9 @@ def run(
             loop=once is False,
             start=_time(start),
         )
-    _finish(_run(gateway), as_json)
+    with _metrics(start_telemetry(settings, "facerelay-edge", prometheus=metrics_port is not None), metrics_port):
+        report = _run(gateway)
+    _finish(report, as_json)
 
 
 def extract(
@@ -193,6 +204,21 @@ def _run(gateway: Gateway) -> GatewayReport:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _metrics(page: Callable[[], bytes] | None, port: int | None) -> Iterator[None]:
+    """Answers Prometheus on this machine while the gateway runs."""
+    if page is None or port is None:
+        yield
+        return
+    from local.metrics_server import serving
+
+    with ExitStack() as stack:
+        with _one_line_errors():
+            url = stack.enter_context(serving(page, port))
+        messages.print(f"metrics: {url}", highlight=False)
+        yield
 
 
 def _quiet_opencv() -> None:
