@@ -18,7 +18,9 @@ STANDARD = set(sys.stdlib_module_names)
 
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 50
-LONG_MODULES: set[str] = set()
+LONG_MODULES = {
+    "shared/ports.py",  # every seam in one place; two thirds are docstrings
+}
 LONG_FUNCTIONS = {
     ("edge_uploader/gateway.py", "build_gateway"),
     ("local/cli/edge.py", "run"),  # the options of a command are its parameters
