@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from local.cli import edge, enroll, models, people, poison, recognize
+from local.cli import alerts, edge, enroll, models, people, poison, recognize
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.serve import serve
@@ -28,6 +28,7 @@ app.command()(people.people)
 app.command()(people.whereis)
 app.command()(people.detections)
 app.add_typer(edge.app, name="edge")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(poison.app, name="poison")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 

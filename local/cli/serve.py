@@ -77,6 +77,7 @@ def _make_services(settings: Settings, *, metrics: bool) -> Services:
     queues = [*OPERATED_QUEUES, blob_queue("recognize_candidate")]
     runtime.start_telemetry("facerelay-serve", queues=queues, prometheus=metrics)
     services = Services(runtime)
+    services.alert_requests()  # a mistake in the rules is told now, not when the first face comes
     use_services(services)
     return services
 
