@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.bootstrap import Runtime, build
+from shared.domain import gallery_hash
+from shared.errors import NotFound, TransientError
+from shared.messages import OPERATED_QUEUES, TRAIN_QUEUE
 
 if TYPE_CHECKING:
     from functions.access import Audit, Authenticator, RateLimits
     from functions.admin.service import TokenService
     from functions.enroll.service import EnrollService
+    from functions.query.health import HealthService
     from functions.query.service import QueryService
     from functions.recognize.alerts import AlertRequests, AlertService
     from functions.recognize.service import DetectionService, Recognizer
@@ -126,6 +131,11 @@ class Services:
             ),
         )
 
+    def follow_model(self) -> None:
+        """Takes up what was just published, for callers who waited for it; other processes notice by polling."""
+        with suppress(TransientError):  # logged where it was raised; polling tries again
+            self.runtime.live_model.refresh()
+
     def enroll(self) -> EnrollService:
         from functions.enroll.service import EnrollService
 
@@ -210,6 +220,51 @@ class Services:
         runtime = self.runtime
         return self._once("tokens", lambda: TokenService(runtime.stores.tokens, runtime.clock))
 
+    def health(self) -> HealthService:
+        """What this process needs to do its work."""
+        from functions.query.health import HealthService
+
+        runtime, stores = self.runtime, self.runtime.stores
+
+        def blobs() -> str:
+            runtime.registry.pointer()
+            return ""
+
+        def documents() -> str:
+            with suppress(NotFound):
+                stores.jobs.get_job("health")
+            return ""
+
+        def queues() -> str:
+            stores.queue.peek(TRAIN_QUEUE, max_messages=1)
+            return ""
+
+        return self._once(
+            "health",
+            lambda: HealthService(
+                {
+                    "weights": runtime.check_weights,
+                    "model": lambda: runtime.live_model().model_id,
+                    "blobs": blobs,
+                    "documents": documents,
+                    "queues": queues,
+                }
+            ),
+        )
+
+    def gallery_health(self) -> HealthService:
+        """Whether the live model knows the gallery as it is; rarely asked, since it reads every template's key."""
+        from functions.query.health import HealthService
+
+        return self._once("gallery_health", lambda: HealthService({"gallery": self._gallery}, fresh_s=60.0))
+
+    def _gallery(self) -> str:
+        runtime = self.runtime
+        keys = runtime.stores.people.template_keys(runtime.embedder_table.embedder_id)
+        pointer = runtime.registry.pointer()
+        known = runtime.registry.manifest(pointer).gallery if pointer else gallery_hash([])
+        return "current" if known == gallery_hash(keys) else "changed"
+
     def query(self) -> QueryService:
         from functions.query.service import QueryService
 
@@ -230,7 +285,9 @@ def services() -> Services:
     global _services
     with _lock:
         if _services is None:
-            _services = Services(build())
+            runtime = build()
+            runtime.start_telemetry("facerelay-functions", queues=OPERATED_QUEUES)
+            _services = Services(runtime)
         return _services
 
 

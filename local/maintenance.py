@@ -1,4 +1,4 @@
-"""Retention on one machine. In the cloud, lifecycle rules and times to live do this."""
+"""What one machine has to do for itself: retention, and metrics. In the cloud, the platform does both."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import azure.functions as func
 
+from functions.http import handle
 from functions.services import services
 from shared.bootstrap import Runtime
 from shared.domain import CANDIDATES
@@ -14,6 +15,13 @@ from shared.domain import CANDIDATES
 logger = logging.getLogger(__name__)
 
 bp = func.Blueprint()  # type: ignore[no-untyped-call]
+
+
+@bp.function_name("metrics_http")
+@bp.route(route="metrics", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def metrics_http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """`/metrics`, for Prometheus. In the cloud, metrics go to Application Insights."""
+    return await handle(req, context)
 
 
 @bp.function_name("retention_timer")

@@ -1,4 +1,4 @@
-"""HTTP routes of questions, compatible with the seed's, and health."""
+"""HTTP routes of questions, compatible with the seed's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import socket
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from functions.guard import requires
+from functions.query import status
 from functions.services import services
 from shared.access import Scope
 from shared.domain import Detection, format_time, parse_time
-from shared.errors import FacerelayError
 from shared.ports import DetectionFilter
 
 router = APIRouter(tags=["query"])
+router.include_router(status.router)
 
 for_operators = [requires(Scope.OPERATOR)]
 
@@ -75,15 +76,6 @@ class Detections(BaseModel):
 
     detections: list[DetectionDocument]
     continuation: str | None
-
-
-class Health(BaseModel):
-    """Whether this process can do its work, and why not."""
-
-    live: bool
-    ready: bool
-    reason: str | None
-    model_id: str | None
 
 
 @router.get("/database/people", dependencies=for_operators, summary="Everybody enrolled")
@@ -156,16 +148,3 @@ def unblock_dataset() -> dict[str, str]:
     """After a training was killed. A training that is alive goes on; two at once do no harm but take longer."""
     released = services().train_requests().unblock()
     return {"message": "dataset unblocked" if released else "the dataset was not blocked"}
-
-
-@router.get("/health", summary="Can this process do its work")
-def health(response: Response) -> Health:
-    """200 when models and stores can be used, 503 with the reason when not."""
-    runtime = services().runtime
-    try:
-        model_id = runtime.live_model().model_id
-        runtime.stores.jobs.release_lease("health-check")
-    except FacerelayError as error:
-        response.status_code = 503
-        return Health(live=True, ready=False, reason=f"{error.code}: {error}", model_id=None)
-    return Health(live=True, ready=True, reason=None, model_id=model_id)
