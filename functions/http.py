@@ -12,18 +12,25 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import APIRouter, FastAPI
+
+
+def routers() -> list[APIRouter]:
+    """The routes of every area."""
+    from functions.admin.api import router as admin
+    from functions.enroll.api import router as enroll
+    from functions.enroll.people import router as people
+    from functions.query.api import router as query
+    from functions.recognize.api import router as recognize
+    from functions.train.api import router as train
+
+    return [enroll, people, train, recognize, query, admin]
 
 
 def build_api() -> FastAPI:
     """The application with every area's routes."""
     from fastapi_offline import FastAPIOffline
 
-    import functions.admin.api
-    import functions.enroll.api
-    import functions.query.api
-    import functions.recognize.api
-    import functions.train.api
     from functions.docs import STATIC_PATH, add_docs
     from functions.errors import ErrorBody, add_error_handlers
     from functions.guard import Guard
@@ -39,8 +46,8 @@ def build_api() -> FastAPI:
         static_url=STATIC_PATH,
         responses={"4XX": {"model": ErrorBody, "description": "Refused, with the reason"}},
     )
-    for area in (functions.enroll, functions.train, functions.recognize, functions.query, functions.admin):
-        api.include_router(area.api.router)
+    for router in routers():
+        api.include_router(router)
     add_docs(api)
     add_error_handlers(api)
     api.add_middleware(Guard)

@@ -176,6 +176,27 @@ class EnrollService:
             raise NotFound("nobody of that id is enrolled")
         logger.info("person removed", extra={"action": "person.remove"})
 
+    def remove_template(self, name: str, template_id: str) -> None:
+        """Removes a template, its image, and what other embedders made of that image.
+
+        The templates go first: an image without them is swept with its person, a template without its image could
+        never be made anew.
+
+        Raises:
+            NotFound: the person has no such template.
+        """
+        person_id = normalise_person_id(name)
+        templates = list(self._people.list_templates(person_id=person_id))
+        images = {template.image for template in templates if template.template_id == template_id}
+        if not images:
+            raise NotFound("this person has no such template")
+        for template in templates:
+            if template.image in images:
+                self._people.delete_template(person_id, template.template_id)
+        for image in images:
+            self._blobs.delete(DATASET, image)
+        logger.info("template removed", extra={"action": "template.remove"})
+
 
 def image_name(person_id: str, digest: str) -> str:
     """Blob name of an enrolment image."""

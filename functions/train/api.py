@@ -31,10 +31,39 @@ class JobStatus(BaseModel):
     error: str | None
 
 
-class LiveModelFacts(BaseModel):
-    """The live model: what it is, was made from and is worth."""
+class ManifestDocument(BaseModel):
+    """What a model is, was made from and is worth."""
 
-    manifest: dict[str, Any]
+    model_id: str = Field(examples=["20260102T030405.678900Z-0a1b"])
+    embedder: dict[str, Any] = Field(examples=[{"embedder_id": "facenet-vggface2.2", "dimension": 512}])
+    people: int = Field(examples=[40], description="How many it knows.")
+    templates: int = Field(examples=[520])
+    classifier: dict[str, Any] = Field(examples=[{"kind": "linear_svm", "c": 1.0}])
+    operating: dict[str, float] = Field(examples=[{"threshold": 0.62, "slope": 18.0, "midpoint": 0.62}])
+    calibration: dict[str, Any] = Field(examples=[{"calibrated": True, "target_fpir": 0.01}])
+    evaluation: dict[str, Any] = Field(examples=[{"rank1": 0.99}])
+    versions: dict[str, str] = Field(examples=[{"python": "3.13.0", "facerelay": "0.1.0"}])
+
+
+class LiveModelFacts(BaseModel):
+    """The live model."""
+
+    manifest: ManifestDocument
+
+
+class StoredModel(BaseModel):
+    """A model that is kept."""
+
+    model_id: str = Field(
+        examples=["20260102T030405.678900Z-0a1b"], description="Begins with the time at which its fit read the gallery."
+    )
+    live: bool = Field(examples=[True])
+
+
+class StoredModels(BaseModel):
+    """Every model that is kept, newest first."""
+
+    models: list[StoredModel]
 
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -52,6 +81,8 @@ def _run(kind: JobKind, response: Response) -> JobStatus:
         response.headers["Location"] = STATUS_PATH.format(job_id=job.job_id)
     elif job.status == "failed":
         response.status_code = 500
+    else:
+        services().follow_model()
     return JobStatus(**job_document(job))
 
 
@@ -79,6 +110,19 @@ def job_status(job_id: str) -> JobStatus:
     return JobStatus(**job_document(services().train_requests().job(job_id)))
 
 
+@router.get("/api/v1/models", summary="Every model that is kept")
+def models() -> StoredModels:
+    """Newest first. One of them is live, once a training has published it."""
+    registry = services().runtime.registry
+    live = registry.pointer()
+    return StoredModels(
+        models=[
+            StoredModel(model_id=model_id, live=live is not None and model_id == live.model_id)
+            for model_id in reversed(registry.list_ids())
+        ]
+    )
+
+
 @router.get("/api/v1/models/current", summary="The live model")
 def current_model() -> LiveModelFacts:
     """The manifest of the live model: threshold, target rate, what it was calibrated on, how many people."""
@@ -88,15 +132,15 @@ def current_model() -> LiveModelFacts:
         raise NotFound("no model was published yet; enrol people and train")
     manifest = registry.manifest(pointer)
     return LiveModelFacts(
-        manifest={
-            "model_id": manifest.model_id,
-            "embedder": dict(manifest.embedder),
-            "people": len(manifest.templates),
-            "templates": sum(manifest.templates.values()),
-            "classifier": dict(manifest.classifier),
-            "operating": dict(manifest.operating),
-            "calibration": dict(manifest.calibration),
-            "evaluation": dict(manifest.evaluation),
-            "versions": dict(manifest.versions),
-        }
+        manifest=ManifestDocument(
+            model_id=manifest.model_id,
+            embedder=dict(manifest.embedder),
+            people=len(manifest.templates),
+            templates=sum(manifest.templates.values()),
+            classifier=dict(manifest.classifier),
+            operating=dict(manifest.operating),
+            calibration=dict(manifest.calibration),
+            evaluation=dict(manifest.evaluation),
+            versions=dict(manifest.versions),
+        )
     )

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from edge_uploader.settings import EdgeSettings
+from functions.http import routers
 from shared.settings import Settings, StoreSettings
 
 ROOT = Path(__file__).parents[2]
@@ -88,13 +89,7 @@ def flat(router: Any) -> Iterator[Any]:
 
 def routes() -> set[tuple[str, str]]:
     """(method, path) of everything the application answers, from the routers that it includes."""
-    import functions.enroll.api
-    import functions.query.api
-    import functions.recognize.api
-    import functions.train.api
-
-    areas = (functions.enroll.api, functions.query.api, functions.recognize.api, functions.train.api)
-    found = {(method, route.path) for area in areas for route in flat(area.router) for method in route.methods}
+    found = {(method, route.path) for router in routers() for route in flat(router) for method in route.methods}
     return found | {("GET", "/docs"), ("GET", "/openapi.json")}
 
 
