@@ -83,12 +83,12 @@ param budgetStart string = utcNow('yyyy-MM-01')
 param logRetentionDays int = 30
 param logDailyCapGb int = 1
 
-@secure()
-@description('Destination of send-results.')
-param webhookUrl string = ''
-
 @description('More FACERELAY_ settings for the app, by name.')
 param extraSettings object = {}
+
+@secure()
+@description('The same for secrets: FACERELAY_WEBHOOK_URL, FACERELAY_WEBHOOK_SECRET, FACERELAY_SMTP_PASSWORD.')
+param secretSettings object = {}
 
 var suffix = take(uniqueString(resourceGroup().id, name, environmentName), 6)
 var prefix = '${name}-${environmentName}'
@@ -224,8 +224,8 @@ module functions 'modules/functions.bicep' = {
     openToInternet: openToInternet
     candidateRetentionDays: candidateRetentionDays
     detectionRetentionDays: detectionRetentionDays
-    webhookUrl: webhookUrl
     extraSettings: extraSettings
+    secretSettings: secretSettings
   }
 }
 

@@ -53,12 +53,12 @@ param openToInternet bool
 param candidateRetentionDays int
 param detectionRetentionDays int
 
-@secure()
-@description('Where send-results posts its documents; empty refuses them.')
-param webhookUrl string
-
 @description('Any other FACERELAY_ settings of docs/settings.md, by name.')
 param extraSettings object
+
+@secure()
+@description('The same for secrets. A value may be a Key Vault reference.')
+param secretSettings object
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   //checkov:skip=CKV_AZURE_225:a parameter (zoneRedundant): development does without
@@ -133,10 +133,9 @@ var appSettings = {
   FACERELAY_TRAIN_SCHEDULE: '0 */5 * * * *'
   FACERELAY_CANDIDATE_RETENTION_DAYS: string(candidateRetentionDays)
   FACERELAY_DETECTION_RETENTION_DAYS: string(detectionRetentionDays)
-  FACERELAY_WEBHOOK_URL: webhookUrl
 }
 
-var settings = union(appSettings, extraSettings, hostSettings)
+var settings = union(appSettings, extraSettings, secretSettings, hostSettings)
 
 resource app 'Microsoft.Web/sites@2024-04-01' = {
   //checkov:skip=CKV_AZURE_222:Event Grid calls the blob trigger from outside any network; ipSecurityRestrictions deny all others

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from function_app import app
 from infra.reader import BICEP, ROOT, BicepFile, read
@@ -30,7 +31,8 @@ LEFT_AT_DEFAULT = {
     "RECOGNIZE_MIN_FACE_PX", "RECOGNIZE_MIN_SHARPNESS", "RECOGNIZE_MIN_CONFIDENCE", "ENROLL_MIN_FACE_PX",
     "ENROLL_MIN_SHARPNESS", "TARGET_FPIR", "MODEL_POLL_S", "TRAIN_HTTP_WAIT_S", "LEASE_TTL_S",
     "STORE_UNKNOWN_EMBEDDINGS", "WEBHOOK_TIMEOUT_S", "TOKEN_CACHE_S", "RATE_LIMIT", "RATE_LIMIT_ANONYMOUS",
-    "CORS_ORIGINS", "UPLOAD_SAS_MINUTES",
+    "CORS_ORIGINS", "UPLOAD_SAS_MINUTES", "ALERT_GIVE_UP_S", "ALERT_RETRY_S", "SMTP_PORT", "SMTP_SECURITY",
+    "SMTP_TIMEOUT_S", "VISIT_GAP_S", "VISIT_SIMILARITY",
 }  # fmt: skip
 """Good in the cloud as they are; the parameter `extraSettings` changes them."""
 
@@ -38,6 +40,12 @@ ONE_MACHINE_ONLY = {
     "DATA_DIR", "MODEL_SOURCES", "RETENTION_SCHEDULE", "STORAGE_CONNECTION_STRING", "COSMOS_KEY",
 }  # fmt: skip
 """Of the local backend, of emulators, and of fetching weights: without meaning in the cloud."""
+
+GIVEN_BY_THE_OPERATOR = {"ALERT_FROM", "ALERT_TO", "ALERT_RULES", "SMTP_HOST", "SMTP_USER"}
+"""Through `extraSettings`; without them nobody is alerted."""
+
+SECRETS = {"WEBHOOK_URL", "WEBHOOK_SECRET", "SMTP_PASSWORD"}
+"""Through `secretSettings`, which the platform does not show in a deployment's record."""
 
 HOST_SUFFIXES = {"credential", "clientId", "blobServiceUri", "queueServiceUri"}
 
@@ -73,17 +81,28 @@ def app_settings() -> dict[str, Any]:
 def test_every_setting_is_set_or_known_to_be_good_as_it_is() -> None:
     known = {f"FACERELAY_{name.upper()}" for name in Settings.model_fields}
     in_bicep = {name for name in app_settings() if name.startswith("FACERELAY_")}
-    elsewhere = {f"FACERELAY_{name}" for name in LEFT_AT_DEFAULT | ONE_MACHINE_ONLY}
+    elsewhere = {f"FACERELAY_{name}" for name in LEFT_AT_DEFAULT | ONE_MACHINE_ONLY | GIVEN_BY_THE_OPERATOR | SECRETS}
     assert in_bicep - known == set(), "set in the cloud, and read by nobody"
     assert elsewhere - known == set(), "listed here, and gone from the code"
     assert in_bicep & elsewhere == set()
     assert known - in_bicep - elsewhere == set(), "a new setting: set it in functions.bicep, or list it in this test"
 
 
+def test_every_secret_goes_the_way_of_secrets() -> None:
+    secret = {name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
+    assert secret - ONE_MACHINE_ONLY <= SECRETS
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    for name in SECRETS:
+        assert f"FACERELAY_{name}" in text
+    for path in (BICEP / "main.bicep", BICEP / "modules" / "functions.bicep"):
+        before = path.read_text().split("param secretSettings object")[0]
+        assert "@secure()" in before.splitlines()[-2:], path.name
+
+
 def test_tokens_cannot_be_switched_off_by_a_parameter() -> None:
     functions = module("functions").variables
     assert functions["hostSettings"]["FACERELAY_AUTH"] == "true"
-    assert functions["settings"] == "union(appSettings, extraSettings, hostSettings)"
+    assert functions["settings"] == "union(appSettings, extraSettings, secretSettings, hostSettings)"
 
 
 def test_what_a_trigger_reads_of_the_environment_is_set() -> None:
