@@ -65,6 +65,7 @@ def add_person(person: PersonPath) -> Done:
 def remove_person(person: PersonPath) -> Done:
     """Removes images, templates and the person's part of every model, at once."""
     services().enroll().remove_person(person)
+    services().follow_model()
     return Done(message="removed")
 
 

@@ -54,7 +54,6 @@ class TestDataset:
     def test_a_removed_person_is_gone_everywhere_at_once(self, enrolled: TestClient, running: Services, jpeg) -> None:
         assert enrolled.delete("/dataset/Barack Obama").status_code == 200
         assert enrolled.get("/database/people").json() == {"people": [{"face_id": "joe_biden"}]}
-        running.runtime.live_model.refresh()
         answer = enrolled.post("/face-recognition/get-results", files={"image": jpeg("demo_obama")}).json()
         assert [f["top_prediction"]["label"] for f in answer["faces"]] == [UNKNOWN]
         assert enrolled.get("/api/v1/models/current").json()["manifest"]["people"] == 1
