@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from shared.settings import StoreSettings
 
@@ -17,6 +17,15 @@ class EdgeSettings(StoreSettings):
     """What an operator can set on a gateway."""
 
     edge_site: str = Field("site", description="Id of the site, in the name and the tags of every crop.")
+    edge_service_url: str = Field(
+        "",
+        description="Address of the service that lets this gateway upload, `https://…`. Empty: the gateway writes to the "
+        "store itself, with its own identity.",
+    )
+    edge_token: SecretStr = Field(
+        SecretStr(""), description="Token of scope `device` for `edge_service_url`, made with `facerelay token create`."
+    )
+
     edge_location: str = Field(
         "", description="Where the cameras are, for those that do not say. Empty: the camera's own id."
     )
@@ -122,4 +131,6 @@ class EdgeSettings(StoreSettings):
             raise ValueError("edge_low_confidence is above edge_high_confidence")
         if self.edge_min_face_px > self.edge_max_face_px:
             raise ValueError("edge_min_face_px is above edge_max_face_px")
+        if bool(self.edge_service_url) != bool(self.edge_token.get_secret_value()):
+            raise ValueError("edge_service_url and edge_token are set both, or neither")
         return self

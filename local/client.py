@@ -20,13 +20,16 @@ class Client:
 
     Args:
         url: of the service, such as `http://127.0.0.1:7071`.
+        token: of a caller, `frl_…`; empty where none is asked for.
         timeout_s: for ordinary requests.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, token: str = "", timeout_s: float = 60.0) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._session = requests.Session()
+        if token:
+            self._session.auth = _Bearer(token)
 
     def request(self, method: str, path: str, *, timeout_s: float | None = None, **arguments: Any) -> requests.Response:
         """One request; an answer of any status.
@@ -91,6 +94,17 @@ class Client:
             "faces"
         ]
         return faces
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sends the token. As the session's own way to authenticate, so that no `.netrc` takes its place."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 def _quoted(name: str) -> str:

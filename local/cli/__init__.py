@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from local.cli import alerts, edge, enroll, models, people, poison, recognize
+from local.cli import alerts, edge, enroll, models, people, poison, recognize, token
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.serve import serve
@@ -30,6 +30,7 @@ app.command()(people.detections)
 app.add_typer(edge.app, name="edge")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(poison.app, name="poison")
+app.add_typer(token.app, name="token")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 
 

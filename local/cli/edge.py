@@ -26,6 +26,7 @@ from shared.domain import parse_time
 if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
     from edge_uploader.camera import CameraStats
     from edge_uploader.gateway import Gateway, GatewayReport
+    from shared.ports import BlobStore
 
 app = typer.Typer(no_args_is_help=True, help="The edge gateway: cameras in, best face crops out.")
 _ONCE_GIVE_UP_S = 15.0
@@ -78,7 +79,7 @@ def run(
     with _one_line_errors():
         from edge_uploader.camera import CameraSpec
         from edge_uploader.gateway import build_gateway
-        from shared.bootstrap import open_blob_store, start_telemetry
+        from shared.bootstrap import start_telemetry
 
         _quiet_opencv()
         if log_format is not None:
@@ -98,7 +99,7 @@ def run(
         gateway = build_gateway(
             settings,
             [CameraSpec.parse(text) for text in camera],
-            open_blob_store(settings),
+            _store(settings),
             annotate=annotate,
             loop=once is False,
             start=_time(start),
@@ -275,6 +276,15 @@ def _size(size_bytes: float) -> str:
 
 def _time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
+
+
+def _store(settings: EdgeSettings) -> BlobStore:
+    """Where crops go: through the service's grants when there is a service to ask, else straight to the store."""
+    from shared.bootstrap import open_blob_store, open_upload_store
+
+    if settings.edge_service_url:
+        return open_upload_store(settings, settings.edge_service_url, settings.edge_token.get_secret_value())
+    return open_blob_store(settings)
 
 
 def _settings(**options: Any) -> EdgeSettings:

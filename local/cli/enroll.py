@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from local.cli.console import Json, clear_errors, console, fail, messages, print_json, print_table, progress
-from local.cli.people import Url
+from local.cli.people import Token, Url
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
 
@@ -27,6 +27,7 @@ def folder(
     create_id: CreateId = False,
     train: Train = False,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Add every image of a folder; without --person-id, each subfolder is a person of its name."""
@@ -35,7 +36,7 @@ def folder(
             groups = {person_id: _images(path)}
         else:
             groups = {sub.name: _images(sub) for sub in _subfolders(path)}
-        client = Client(url)
+        client = Client(url, token=token)
         results = _add_all(client, groups, create=create_id or person_id is None)
         if train:
             with messages.status("training …"):
@@ -108,10 +109,11 @@ def video(
     create_id: CreateId = False,
     train: Train = False,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Add evenly spaced frames of a video; frames with no face, or two, are passed over."""
-    _enroll_frames(source, person_id, img_number, create_id, train, url, as_json)
+    _enroll_frames(source, person_id, img_number, create_id, train, Client(url, token=token), as_json)
 
 
 @app.command()
@@ -122,17 +124,19 @@ def camera(
     create_id: CreateId = False,
     train: Train = False,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Add images from a camera, about three a second, until enough were accepted."""
-    _enroll_frames(device, person_id, img_number, create_id, train, url, as_json)
+    _enroll_frames(device, person_id, img_number, create_id, train, Client(url, token=token), as_json)
 
 
-def _enroll_frames(source: str, person: str, wanted: int, create: bool, train: bool, url: str, as_json: bool) -> None:
+def _enroll_frames(
+    source: str, person: str, wanted: int, create: bool, train: bool, client: Client, as_json: bool
+) -> None:
     from local.frames import sampled_jpegs
 
     with clear_errors():
-        client = Client(url)
         if create:
             _create(client, person)
         results = _add_until(client, person, sampled_jpegs(source), wanted)

@@ -10,12 +10,22 @@ from local.cli.console import Json, clear_errors, console, messages, print_json,
 from local.client import DEFAULT_URL, Client
 
 Url = Annotated[str, typer.Option("--url", envvar="FACERELAY_URL", help="The service to talk to.")]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar="FACERELAY_TOKEN",
+        show_default=False,
+        help="Proves who you are, where the service asks. Better in the variable than on the command line, where "
+        "other users of this machine may see it.",
+    ),
+]
 
 
-def people(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+def people(url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False) -> None:
     """Everybody enrolled, and how many images each has."""
     with clear_errors():
-        dataset = Client(url).call("GET", "/dataset")["face_ids"]
+        dataset = Client(url, token=token).call("GET", "/dataset")["face_ids"]
     if as_json:
         return print_json(dataset)
     return print_table("People", ["person", "images"], [(p["id_name"], p["number_of_images"]) for p in dataset])
@@ -24,11 +34,12 @@ def people(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
 def whereis(
     person: Annotated[str, typer.Argument(help="Id of an enrolled person.")],
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Where and when a person was last seen."""
     with clear_errors():
-        seen = Client(url).last_known_location(person)
+        seen = Client(url, token=token).last_known_location(person)
     if as_json:
         return print_json(seen)
     rows = [(s["location"], s["detected_by_camera_id"], s["timestamp"]) for s in seen]
@@ -44,6 +55,7 @@ def detections(
     until: Annotated[str | None, typer.Option(help="RFC 3339, exclusive")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Who was seen, newest first."""
@@ -59,7 +71,7 @@ def detections(
     query = {key: value for key, value in wanted.items() if value}
     found: list[dict[str, object]] = []
     with clear_errors():
-        client = Client(url)
+        client = Client(url, token=token)
         while len(found) < limit:
             page = client.call("GET", "/api/v1/detections", params=query)
             found += page["detections"]
@@ -79,11 +91,12 @@ def detections(
 def train(
     full: Annotated[bool, typer.Option("--full", help="Make every template anew from its image first.")] = False,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Refit the model to the gallery and publish it."""
     with clear_errors(), messages.status("training …"):
-        job = Client(url).train("/model/train" if full else "/model/optimized-train")
+        job = Client(url, token=token).train("/model/train" if full else "/model/optimized-train")
     if as_json:
         return print_json(job)
     result = job["result"]

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from local.cli.console import Json, clear_errors, console, fail, print_json, print_table, progress
-from local.cli.people import Url
+from local.cli.people import Token, Url
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
 
@@ -39,12 +39,13 @@ def image(
     output: Annotated[Path | None, typer.Option("--output", help="Write the picture with boxes here.")] = None,
     min_confidence: MinConfidence = 0.0,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Who is in one image."""
     data = path.read_bytes()
     with clear_errors():
-        faces = Client(url).recognize(data)
+        faces = Client(url, token=token).recognize(data)
         if output is not None:
             _save_annotated(data, faces, output, min_confidence)
     if as_json:
@@ -80,6 +81,7 @@ def folder(
     min_confidence: MinConfidence = 0.0,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Images under way at once.")] = 4,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Who is in each image of a folder."""
@@ -89,7 +91,7 @@ def folder(
         files = image_files(path)
         if not files:
             raise InvalidInput(f"{path} holds no images")
-        results = list(_send_files(Client(url), files, dry_run=dry_run, parallel=parallel))
+        results = list(_send_files(Client(url, token=token), files, dry_run=dry_run, parallel=parallel))
     if as_json:
         return print_json([{"image": name, **answer} for name, answer in results])
     rows = [
@@ -157,11 +159,22 @@ def video(
     min_confidence: MinConfidence = 0.5,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Faces under way at once.")] = 4,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Who is in a video; writes it annotated: red not a face, blue unknown, green somebody."""
     _recognize_frames(
-        source, output, target_fps, skip_frames, min_size, max_size, min_confidence, parallel, 0.0, url, as_json
+        source,
+        output,
+        target_fps,
+        skip_frames,
+        min_size,
+        max_size,
+        min_confidence,
+        parallel,
+        0.0,
+        Client(url, token=token),
+        as_json,
     )
 
 
@@ -176,11 +189,22 @@ def camera(
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Faces under way at once.")] = 4,
     seconds: Seconds = 60.0,
     url: Url = DEFAULT_URL,
+    token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Who is before a camera; writes an annotated video."""
     _recognize_frames(
-        device, output, target_fps, 0, min_size, max_size, min_confidence, parallel, seconds, url, as_json
+        device,
+        output,
+        target_fps,
+        0,
+        min_size,
+        max_size,
+        min_confidence,
+        parallel,
+        seconds,
+        Client(url, token=token),
+        as_json,
     )
 
 
@@ -194,14 +218,14 @@ def _recognize_frames(
     min_confidence: float,
     parallel: int,
     seconds: float,
-    url: str,
+    client: Client,
     as_json: bool,
 ) -> None:
     from local.live import LiveRecognition
 
     with clear_errors():
         live = LiveRecognition(
-            Client(url), min_size=min_size, max_size=max_size, min_confidence=min_confidence, parallel=parallel
+            client, min_size=min_size, max_size=max_size, min_confidence=min_confidence, parallel=parallel
         )
         with progress("frames", None) as bar:
             summary = live.run(

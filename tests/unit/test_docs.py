@@ -18,7 +18,7 @@ from shared.settings import Settings, StoreSettings
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
-NOT_SETTINGS = {"FACERELAY_URL", "FACERELAY_REQUIRE_SHARED"}
+NOT_SETTINGS = {"FACERELAY_URL", "FACERELAY_TOKEN", "FACERELAY_REQUIRE_SHARED"}
 """Of the command line, and of the tests."""
 
 
