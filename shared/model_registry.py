@@ -156,17 +156,26 @@ class ModelRegistry:
     def erase_person(self, person_id: str) -> bool:
         """No model knows `person_id` any more: the live one is replaced at once, older ones that did are deleted.
 
+        A live model that is damaged cannot be cut: it is taken down, and everybody is unknown until the next training.
+
         Returns:
             Whether any model did.
         """
         found = False
         while (pointer := self.pointer()) is not None:
-            bundle = self.load(pointer)
-            if person_id not in bundle.manifest.templates:
+            try:
+                bundle = self.load(pointer)
+                knows = person_id in bundle.manifest.templates
+                cut = without_person(bundle, person_id, model_id=self._later_than(pointer.model_id)) if knows else None
+            except IntegrityError as error:
+                logger.error("a damaged model was taken down: %s", error, extra={"action": "model.taken_down"})
+                self._blobs.delete(MODELS, POINTER)
+                continue
+            if cut is None:
                 break
             found = True
             try:
-                self.publish(without_person(bundle, person_id, model_id=self._later_than(pointer.model_id)))
+                self.publish(cut)
             except Conflict:
                 continue  # a training was published meanwhile: it may know the person too
         for model_id in self.list_ids():

@@ -155,12 +155,13 @@ class MatcherModel:
         )
 
     def confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
-        """(person_id, confidence) of everybody for one (D,) probe, most likely first."""
+        """(person_id, confidence) of everybody for one (D,) probe: the one `identify` holds it against, then by likeness."""
         if not self.person_ids:
             return
         similarities = self.similarities(embedding[None])[0]
         confidences = self.operating.confidence(similarities)
-        for index in np.argsort(-similarities):
+        nearest = self._rank(similarities, embedding)
+        for index in [nearest, *(other for other in np.argsort(-similarities) if other != nearest)]:
             yield self.person_ids[index], float(confidences[index])
 
     def without(self, person_id: str, *, model_id: str) -> Self:

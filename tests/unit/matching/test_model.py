@@ -66,6 +66,7 @@ def test_an_svm_of_weight_zero_ranks_and_the_cosine_decides() -> None:
     [identity] = model.identify(probe[None])
     assert identity.person_id == "bob"
     assert identity.similarity == pytest.approx(float(probe @ like_bob), abs=1e-6)
+    assert [who for who, _ in model.confidences(probe)] == ["bob", "ann"], "whom it names comes first"
 
     strict = replace(model, operating=replace(OPERATING, threshold=float(probe @ like_ann) - 1e-4))
     assert strict.identify(probe[None])[0].person_id == UNKNOWN, "the SVM alone names nobody"

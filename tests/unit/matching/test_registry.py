@@ -199,6 +199,15 @@ class TestErase:
         assert registry.erase_person("ann") is True
         assert registry.list_ids() == [model_id(2)]
 
+    def test_a_damaged_live_model_that_may_know_the_person_is_taken_down(
+        self, registry: ModelRegistry, blobs: Blobs
+    ) -> None:
+        registry.publish(bundle_of(model(1, ann=ANN)))
+        blobs.put(MODELS, f"{model_id(1)}/{MATCHER_FILE}", b"damaged")
+        assert registry.erase_person("ann") is True
+        assert registry.pointer() is None
+        assert registry.list_ids() == []
+
     def test_overtaken_by_a_training_it_erases_from_that_too(self, registry: ModelRegistry, blobs: Blobs) -> None:
         registry.publish(bundle_of(model(1, ann=ANN, bob=BOB)))
         overtaking = bundle_of(replace(model(1, ann=ANN, bob=BOB), model_id="20260102T030405.700000Z-ffff"))
