@@ -155,7 +155,7 @@ class MatcherModel:
         )
 
     def confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
-        """(person_id, confidence) of everybody for one (D,) probe: the one `identify` holds it against, then by likeness."""
+        """(person_id, confidence) of everybody for one (D,) probe: whom `identify` chose first, then by likeness."""
         if not self.person_ids:
             return
         similarities = self.similarities(embedding[None])[0]
