@@ -15,6 +15,7 @@ from bench.lfw import Photographs
 from bench.report import OUTPUT, console
 from functions.recognize.service import most_central
 from shared.domain import Float32Array, sha256_hex
+from shared.settings import Settings
 from shared.vision.assets import ModelCache
 from shared.vision.decode import ImageLimits, decode_image
 from shared.vision.detectors import Pack, load_pack
@@ -30,7 +31,7 @@ class Embedded:
 
 def embed_all(photographs: Photographs, pack_name: str, cache: ModelCache) -> Embedded:
     """The most central face of each photograph, through the product's own detector and embedder."""
-    pack = load_pack(pack_name, cache, min_face_px=40)
+    pack = load_pack(pack_name, cache, min_face_px=Settings().recognize_min_face_px)
     kept = OUTPUT / f"embeddings-{pack.embedder.embedder_id}-{_fingerprint(photographs, pack)}.npz"
     if kept.is_file():
         console.print(f"{pack_name}: embeddings of an earlier run ({kept.name})")

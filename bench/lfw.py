@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shared.domain import Float32Array
 from shared.errors import InvalidInput
+from shared.matching.model import centre
 
 GALLERY_TEMPLATES = 3
 
@@ -86,20 +87,44 @@ def _pair(row: list[str], number: dict[str, int]) -> tuple[int, int, bool]:
 
 
 def verification(pairs: Pairs, embeddings: Float32Array) -> dict[str, float]:
-    """k-fold accuracy, and TAR at FAR 10⁻³ over all pairs, by cosine."""
-    similarity = np.einsum("nd,nd->n", embeddings[pairs.left], embeddings[pairs.right])
+    """k-fold accuracy, and TAR at FAR 10⁻³ over all pairs.
+
+    Compared as the matcher compares: by cosine, after the mean embedding was removed. The mean, like the threshold,
+    comes from the other folds. The figures by bare cosine stand beside.
+    """
+    similarity = np.zeros(len(pairs.left), np.float32)
+    for fold in np.unique(pairs.fold):
+        held_out = pairs.fold == fold
+        seen = np.unique(np.concatenate([pairs.left[~held_out], pairs.right[~held_out]]))
+        similarity[held_out] = _cosines(pairs, centre(embeddings, embeddings[seen].mean(axis=0)))[held_out]
+    accuracies = _fold_accuracies(pairs, similarity)
+    bare = _cosines(pairs, embeddings)
+    return {
+        "accuracy": float(np.mean(accuracies)),
+        "accuracy_std": float(np.std(accuracies)),
+        "tar_at_far_1e-3": _tar(pairs, similarity),
+        "accuracy_bare_cosine": float(np.mean(_fold_accuracies(pairs, bare))),
+        "tar_at_far_1e-3_bare_cosine": _tar(pairs, bare),
+        "pairs": len(similarity),
+    }
+
+
+def _cosines(pairs: Pairs, embeddings: Float32Array) -> Float32Array:
+    return np.einsum("nd,nd->n", embeddings[pairs.left], embeddings[pairs.right])
+
+
+def _fold_accuracies(pairs: Pairs, similarity: Float32Array) -> list[float]:
     accuracies = []
     for fold in np.unique(pairs.fold):
         held_out = pairs.fold == fold
         threshold = best_threshold(similarity[~held_out], pairs.same[~held_out])
         accuracies.append(float(np.mean((similarity[held_out] >= threshold) == pairs.same[held_out])))
-    far_threshold = np.quantile(similarity[~pairs.same], 1 - 1e-3, method="higher")
-    return {
-        "accuracy": float(np.mean(accuracies)),
-        "accuracy_std": float(np.std(accuracies)),
-        "tar_at_far_1e-3": float(np.mean(similarity[pairs.same] > far_threshold)),
-        "pairs": len(similarity),
-    }
+    return accuracies
+
+
+def _tar(pairs: Pairs, similarity: Float32Array) -> float:
+    threshold = np.quantile(similarity[~pairs.same], 1 - 1e-3, method="higher")
+    return float(np.mean(similarity[pairs.same] > threshold))
 
 
 def best_threshold(similarity: Float32Array, same: NDArray[np.bool_]) -> float:

@@ -119,6 +119,7 @@ def main() -> None:
         v, i, o = f["verification"], f["identification"], f["operating"]
         rows += [
             (pack, "verification accuracy", f"{v['accuracy']:.4f} ± {v['accuracy_std']:.4f}"),
+            (pack, "… by bare cosine", f"{v['accuracy_bare_cosine']:.4f}"),
             (pack, "TAR at FAR 0.1 %", f"{v['tar_at_far_1e-3']:.4f}"),
             (pack, f"rank 1, {i['gallery']} people", f"{i['rank1']:.4f}"),
             (pack, "TPIR at FPIR 1 %", f"{i['tpir_at_fpir_1pct']:.4f}"),
