@@ -110,7 +110,8 @@ def verification(pairs: Pairs, embeddings: Float32Array) -> dict[str, float]:
 
 
 def _cosines(pairs: Pairs, embeddings: Float32Array) -> Float32Array:
-    return np.einsum("nd,nd->n", embeddings[pairs.left], embeddings[pairs.right])
+    cosines: Float32Array = np.einsum("nd,nd->n", embeddings[pairs.left], embeddings[pairs.right])
+    return cosines
 
 
 def _fold_accuracies(pairs: Pairs, similarity: Float32Array) -> list[float]:
