@@ -112,12 +112,13 @@ def mail_server(*, implicit_tls: bool = False, starttls: bool = True, auth: bool
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     mailbox, (port,) = Mailbox(), free_ports(1)
 
-    def check(server: SMTP, session: Session, envelope: Envelope, mechanism: str, login: LoginPassword) -> AuthResult:
-        return AuthResult(success=(login.login, login.password) == (USER.encode(), PASSWORD.encode()))
+    def check(server: SMTP, session: Session, envelope: Envelope, mechanism: str, login: object) -> AuthResult:
+        good = isinstance(login, LoginPassword) and login == LoginPassword(USER.encode(), PASSWORD.encode())
+        return AuthResult(success=good, handled=False)
 
     options: dict[str, Any] = {"auth_required": True, "authenticator": check} if auth else {}
     if implicit_tls:
-        options |= {"ssl_context": context, "auth_require_tls": False}
+        options |= {"ssl_context": context}
     elif starttls:
         options |= {"tls_context": context, "require_starttls": True}
     controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)

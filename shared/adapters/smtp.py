@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -183,7 +184,7 @@ def _address(setting: str, text: str) -> Address:
     try:
         address = Address(addr_spec=text.strip())
         address.addr_spec.encode("ascii")
-    except (ValueError, IndexError, LookupError) as error:
+    except (ValueError, LookupError, MessageError) as error:
         raise ConfigurationError(f"{setting}: write addresses as somebody@example.org, in ASCII") from error
     if not address.username or not address.domain:
         raise ConfigurationError(f"{setting}: write addresses as somebody@example.org")

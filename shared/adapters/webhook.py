@@ -78,7 +78,7 @@ class WebhookNotifier:
     @retry(
         retry=retry_if_exception_type(StoreUnavailable),
         stop=stop_after_attempt(3),
-        wait=wait_exponential_jitter(initial=0.2, max=2.0),
+        wait=wait_exponential_jitter(multiplier=0.2, max=2.0),
         reraise=True,
     )
     def _post(self, body: bytes) -> None:
