@@ -20,6 +20,7 @@ from shared.ports import Blob, BlobProperties
 WRITE_ID: Final = "facerelay_write"
 """Metadata key of conditional writes, by which a write that was repeated knows its own first attempt. Not shown."""
 
+_PAGE: Final = 1_000
 _READ_ATTEMPTS: Final = 20
 
 
@@ -96,7 +97,9 @@ class AzureBlobStore:
 
     def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
         client = self._service.get_container_client(check_container(container))
-        return self._list(client.list_blobs(name_starts_with=prefix or None, include=["metadata"]))
+        return self._list(
+            client.list_blobs(name_starts_with=prefix or None, include=["metadata"], results_per_page=_PAGE)
+        )
 
     def _list(self, found: Iterable[ServiceProperties]) -> Iterator[BlobProperties]:
         with translated("listing blobs"):

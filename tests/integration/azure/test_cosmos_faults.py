@@ -99,6 +99,21 @@ def test_a_lease_whose_answer_was_lost_is_its_owner_s(cosmos_proxy: FaultyProxy,
     assert jobs.acquire_lease("train", "a", ttl_s=60) is True
 
 
+def test_a_lease_that_has_changed_hands_is_not_released(
+    database: CosmosDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = CosmosJobRepository(database)
+    jobs.acquire_lease("train", "a", ttl_s=60)
+    stale = jobs._lease("train")
+    jobs.release_lease("train", "a")
+    jobs.acquire_lease("train", "b", ttl_s=60)
+    looks = [stale, jobs._lease("train")]
+    monkeypatch.setattr(jobs, "_lease", lambda name: looks.pop(0))
+    assert jobs.release_lease("train", "a") is False
+    monkeypatch.undo()
+    assert jobs.acquire_lease("train", "c", ttl_s=60) is False
+
+
 def test_a_deletion_that_was_interrupted_is_finished_by_the_next(
     cosmos_proxy: FaultyProxy, database: CosmosDatabase
 ) -> None:

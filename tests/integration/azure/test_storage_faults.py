@@ -169,6 +169,11 @@ def test_bodies_that_xml_would_refuse_or_change_are_refused(queue: AzureWorkQueu
         queue.send(QUEUE, body)
 
 
+def test_a_wait_is_never_shorter_than_asked_for(queue: AzureWorkQueue) -> None:
+    queue.send(QUEUE, "x", delay_s=0.3)  # the service counts whole seconds
+    assert queue.receive(QUEUE) == []
+
+
 def test_bodies_are_escaped_in_xml(queue: AzureWorkQueue) -> None:
     body = " <a href='x'>&amp;\"</a>\n\t "
     queue.send(QUEUE, body)
