@@ -32,7 +32,7 @@ from shared.ports import (
     UploadGrants,
     WorkQueue,
 )
-from shared.settings import Settings, StoreSettings
+from shared.settings import BlobTriggerSource, Settings, StoreSettings, TriggerSettings
 
 if TYPE_CHECKING:
     from shared.adapters.azure.access import AzureAccess
@@ -69,6 +69,16 @@ def open_stores(settings: StoreSettings) -> Stores:
         StoreUnavailable: an emulator does not answer.
     """
     return _azure_stores(settings) if settings.backend == "azure" else _local_stores(settings)
+
+
+def open_work_queue(settings: StoreSettings) -> WorkQueue:
+    """Queues alone: all that an operator of the poison queues needs. Raises as `open_stores`."""
+    return open_stores(settings).queue if settings.backend != "azure" else _azure_access(settings).work_queue()
+
+
+def blob_trigger_source() -> BlobTriggerSource:
+    """Who tells of new crops: read when the functions are imported, since a decorator has to know."""
+    return TriggerSettings().blob_trigger_source
 
 
 def open_blob_store(settings: StoreSettings) -> BlobStore:

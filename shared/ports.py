@@ -133,6 +133,10 @@ class WorkQueue(Protocol):
         """Messages in the queue, hidden ones included; approximate in the cloud."""
         ...
 
+    def names(self) -> list[str]:
+        """Queues, in order: all that hold a message, and maybe empty ones."""
+        ...
+
 
 class PersonRepository(Protocol):
     """People and their templates: the gallery."""

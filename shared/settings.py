@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 RATE_LIMIT: Final = r"|[1-9]\d{0,8}/(second|minute|hour|day)"
 
 
+BlobTriggerSource = Literal["eventgrid", "polling"]
+
+
 class StoreSettings(BaseSettings):
     """Where blobs, queues and documents are: what the gateway and the services have in common."""
 
@@ -43,6 +46,7 @@ class StoreSettings(BaseSettings):
         description="Backend azure: connection string of a storage emulator, instead of the two addresses. Refused "
         "unless it leads to this machine.",
     )
+
     cosmos_url: str = Field(
         "", description="Backend azure: address of Cosmos DB, `https://<account>.documents.azure.com`."
     )
@@ -69,8 +73,26 @@ class StoreSettings(BaseSettings):
         description="How many images are worked on at a time, one thread each. 0 means one for each core.",
     )
 
+    @property
+    def emulated_storage(self) -> bool:
+        """Whether blobs and queues are in an emulator on this machine."""
+        return self.backend == "azure" and bool(self.storage_connection_string.get_secret_value())
 
-class Settings(StoreSettings):
+
+class TriggerSettings(BaseSettings):
+    """What the functions' decorators need to know when they are imported."""
+
+    model_config = SettingsConfigDict(env_prefix="FACERELAY_", extra="ignore")
+
+    blob_trigger_source: BlobTriggerSource = Field(
+        "eventgrid",
+        description="Backend azure: who tells of new crops, Event Grid (`eventgrid`, the only source that Flex "
+        "Consumption has) or looking through the container (`polling`, for other plans). `facerelay serve` polls "
+        "emulators, which have no Event Grid, when this is not set.",
+    )
+
+
+class Settings(StoreSettings, TriggerSettings):
     """The services' settings."""
 
     model_sources: str = Field(

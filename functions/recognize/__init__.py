@@ -6,13 +6,21 @@ import azure.functions as func
 
 from functions.http import handle
 from functions.services import services
+from shared.bootstrap import blob_trigger_source
 from shared.messages import ALERT_QUEUE, AlertRequest
+
+_BLOB_SOURCES = {"eventgrid": func.BlobSource.EVENT_GRID, "polling": func.BlobSource.LOGS_AND_CONTAINER_SCAN}
 
 bp = func.Blueprint()  # type: ignore[no-untyped-call]
 
 
 @bp.function_name("recognize_candidate")
-@bp.blob_trigger(arg_name="candidate", path="candidates/{name}", connection="CandidateStorage")
+@bp.blob_trigger(
+    arg_name="candidate",
+    path="candidates/{name}",
+    connection="CandidateStorage",
+    source=_BLOB_SOURCES[blob_trigger_source()],
+)
 def recognize_candidate(candidate: func.InputStream) -> None:
     """Verifies, embeds and identifies one crop from the edge, and stores what came of it."""
     name = (candidate.name or "").removeprefix("candidates/")

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import threading
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,17 @@ from local.cli.console import clear_errors, fail, messages
 from local.logs import LogFormat, configure_logging
 
 if TYPE_CHECKING:
+    import azure.functions as func
+
     from functions.services import Services
     from shared.settings import Settings
+
+
+class BackendName(StrEnum):
+    """Values of the setting `backend`."""
+
+    LOCAL = "local"
+    AZURE = "azure"
 
 
 def serve(
@@ -29,24 +39,24 @@ def serve(
             "this machine can call; always on elsewhere.",
         ),
     ] = None,
+    backend: Annotated[
+        BackendName | None,
+        typer.Option(help="Where blobs, queues and documents are, instead of what FACERELAY_BACKEND says."),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON for collectors.")] = LogFormat.TEXT,
     metrics: Annotated[bool, typer.Option(help="Collect metrics, for Prometheus at /metrics.")] = True,
 ) -> None:
     """Run HTTP, blob, queue and timer functions on this machine, until a signal comes."""
+    from local.host.backend import open_backend
     from local.host.serve import serve as run_host
-    from local.maintenance import bp as maintenance
-    from shared.adapters.local import LocalStore
     from shared.bootstrap import worker_count
-    from shared.settings import Settings
 
     configure_logging(log_level, log_format)
     with clear_errors():
-        settings = with_auth(Settings(), auth, loopback=_is_loopback(host))
+        settings = with_auth(_settings(backend), auth, loopback=_is_loopback(host))
         services = _make_services(settings, metrics=metrics)
-        from function_app import app
-
-        app.register_functions(maintenance)
+        app = _function_app(settings)
         # Bindings name app settings; on the platform these come from the portal, here from the typed settings.
         env = dict(os.environ) | {
             "FACERELAY_TRAIN_SCHEDULE": settings.train_schedule,
@@ -55,7 +65,7 @@ def serve(
         threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()
         run_host(
             app,
-            LocalStore(settings.data_dir),
+            open_backend(settings, services.runtime.stores),
             host=host,
             port=port,
             concurrency=worker_count(settings),
@@ -66,10 +76,31 @@ def serve(
         )
 
 
+def _settings(backend: BackendName | None) -> Settings:
+    from shared.settings import Settings
+
+    settings = Settings() if backend is None else Settings(backend=backend.value)
+    # There is no Event Grid on this machine.
+    if settings.emulated_storage and "blob_trigger_source" not in settings.model_fields_set:
+        return settings.model_copy(update={"blob_trigger_source": "polling"})
+    return settings
+
+
+def _function_app(settings: Settings) -> func.FunctionApp:
+    """The functions, imported only now since a decorator reads the environment."""
+    os.environ["FACERELAY_BLOB_TRIGGER_SOURCE"] = settings.blob_trigger_source
+    from function_app import app
+    from local.maintenance import bp as maintenance
+
+    if settings.backend == "local" or settings.emulated_storage:
+        app.register_functions(maintenance)
+    return app
+
+
 def _make_services(settings: Settings, *, metrics: bool) -> Services:
     """The services of this process, put in place and measured."""
     from functions.services import Services, use_services
-    from local.host.relay import blob_queue
+    from local.host.inbox import blob_queue
     from shared.bootstrap import build
     from shared.messages import OPERATED_QUEUES
 

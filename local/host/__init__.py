@@ -5,7 +5,9 @@
 | `index` | reads the app's functions and their triggers |
 | `hostjson` | the limits of host.json |
 | `http` | HTTP triggers, as an ASGI app |
-| `relay` | blob triggers: the change feed of a container into a queue |
+| `backend` | what it runs over: the embedded store, or a storage account |
+| `inbox` | blob triggers: a function's queue, and the blobs that its messages speak of |
+| `feeds`, `events` | who fills that queue: the change feed, a scan of the container, or Event Grid |
 | `listener`, `ledger` | queue messages: taking, renewing, retrying, poisoning; what is known of each delivery |
 | `poison` | what ended in the poison queues: list, replay, drop |
 | `timers` | timer triggers |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import threading
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import azure.functions as func
 
+from local.host import events
 from local.host.index import Function, HttpTrigger
 from local.host.routes import Router
 
@@ -48,12 +50,20 @@ class HttpApp:
         triggers: the HTTP functions.
         prefix: host.json's `routePrefix`.
         pool: runs functions that are not async.
+        blob_events: takes Event Grid's calls, from this machine only; the platform asks them for a key instead.
         max_body_bytes: longer bodies are refused while they arrive.
     """
 
     def __init__(
-        self, triggers: Iterable[HttpTrigger], *, prefix: str, pool: Executor, max_body_bytes: int = MAX_BODY_BYTES
+        self,
+        triggers: Iterable[HttpTrigger],
+        *,
+        prefix: str,
+        pool: Executor,
+        blob_events: events.BlobEvents | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
+        self._blob_events = blob_events
         self._router = Router(triggers, prefix)
         self._pool = pool
         self._guard = threading.Lock()
@@ -83,6 +93,8 @@ class HttpApp:
         except UnicodeDecodeError:
             return _error(400, "invalid_input", "the path is not UTF-8")
         method: str = scope["method"]
+        if self._blob_events is not None and (method, path) == ("POST", events.PATH) and _from_here(scope):
+            return await self._take_events(self._blob_events, scope, await self._body(scope, receive))
         trigger, parameters, allowed = self._router.find(method, path)
         if trigger is None and method == "HEAD":
             method = "GET"
@@ -96,6 +108,15 @@ class HttpApp:
             # The edge of an invocation: whatever the function did, the caller learns nothing of it.
             logger.exception("function failed", extra={"action": "http_failed", "function": trigger.function.name})
             return _error(500, "internal", "the function failed; the host's log says why")
+
+    async def _take_events(
+        self, blob_events: events.BlobEvents, scope: Scope, body: bytes
+    ) -> tuple[int, Headers, bytes]:
+        kind = dict(scope["headers"]).get(b"aeg-event-type", b"").decode("latin-1")
+        function = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("functionName", "")
+        loop = asyncio.get_running_loop()
+        status, document = await loop.run_in_executor(self._pool, blob_events.answer, function, kind, body)
+        return status, [(b"content-type", b"application/json")], json.dumps(document).encode()
 
     @property
     def idle(self) -> bool:
@@ -132,6 +153,13 @@ class HttpApp:
                 raise _BodyTooLargeError
             if not event.get("more_body"):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _from_here(scope: Scope) -> bool:
+    try:
+        return ipaddress.ip_address(scope["client"][0]).is_loopback
+    except (TypeError, ValueError):
+        return False
 
 
 def _request(scope: Scope, method: str, path: str, route_params: dict[str, str], body: bytes) -> func.HttpRequest:

@@ -65,12 +65,18 @@ class HttpTrigger:
 
 @dataclass(frozen=True, slots=True)
 class BlobTrigger:
-    """`pattern` matches the names of the container's blobs that the function is for."""
+    """A function that is fed with a container's blobs.
+
+    Attributes:
+        pattern: matches the names of those that it is for.
+        event_grid: whether Event Grid tells of them; otherwise the container is looked through.
+    """
 
     function: Function
     container: str
     pattern: re.Pattern[str]
     connection: str
+    event_grid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,13 @@ def _trigger(function: Any, env: Mapping[str, str]) -> HttpTrigger | BlobTrigger
             return HttpTrigger(called, route, frozenset(str(getattr(m, "value", m)).upper() for m in methods))
         case "blobTrigger":
             container, _, pattern = resolve(values["path"], env).partition("/")
-            return BlobTrigger(called, container, _blob_pattern(pattern), resolve(values["connection"], env))
+            return BlobTrigger(
+                called,
+                container,
+                _blob_pattern(pattern),
+                resolve(values["connection"], env),
+                event_grid=values.get("source") == func.BlobSource.EVENT_GRID.value,
+            )
         case "queueTrigger":
             return QueueTrigger(called, resolve(values["queueName"], env).lower(), resolve(values["connection"], env))
         case "timerTrigger":

@@ -1,4 +1,4 @@
-"""What the host knows of each delivery: who has it in hand, how often it failed, how often the host died with it.
+"""What the host knows of each delivery: whether it is in hand, how often it failed, how often the host died with it.
 
 A message is poison when its function has failed `limit` times, or when the host has died `DEATHS_FACTOR * limit` times
 with it in hand. From the second death on it is a suspect, and worked on alone; one that fails by raising shows that
@@ -7,19 +7,22 @@ it does not kill, and its deaths are forgotten. docs/adr/0006 says why.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from shared.adapters.local import LocalStore, LocalWorkQueue
-from shared.adapters.local.schema import from_us, to_us
-from shared.ports import QueueMessage
+from shared.adapters.local.schema import to_us
+from shared.errors import NotFound
+from shared.ports import QueueMessage, WorkQueue
 
 SUSPECT_AFTER: Final = 2
 DEATHS_FACTOR: Final = 3
 
 _WAITING, _TAKEN, _BEGUN = range(3)
+_FORGOTTEN_AFTER: Final = timedelta(days=8)  # messages of the cloud's queues that expire do so after seven
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,107 +50,141 @@ class Delivery:
     suspect: bool
 
 
-class Ledger:
-    """Deliveries in the store's own database: every step is one transaction with the queue's."""
+@dataclass(frozen=True, slots=True)
+class _Note:
+    failures: int = 0
+    deaths: int = 0
+    reason: str = ""
 
-    def __init__(self, store: LocalStore, queue: LocalWorkQueue) -> None:
-        self._store = store
+    def verdict(self, work: Work) -> str | None:
+        """Why the message is poison; None when it is not."""
+        if self.failures >= work.limit:
+            return self.reason
+        if self.deaths >= DEATHS_FACTOR * work.limit:
+            return f"the host died {self.deaths} times while working on it"
+        return None
+
+
+class Ledger:
+    """Deliveries of one backend's queues, noted in a file of the host's own.
+
+    The embedded queue lies in that same file, and there every step is one transaction. Where the queue is elsewhere,
+    a step's parts are in such an order that a death between two of them repeats a delivery and loses none.
+
+    Args:
+        notes: where the host keeps what it knows; the queue's own store when that is embedded.
+    """
+
+    def __init__(self, notes: LocalStore, queue: WorkQueue) -> None:
+        self._notes = notes
         self._queue = queue
+        self._embedded = isinstance(queue, LocalWorkQueue)
+        self._step: Callable[[], AbstractContextManager[object]] = notes.transaction if self._embedded else nullcontext
 
     def take(self, work: Work, *, lease_s: float) -> Delivery | None:
-        """The next visible message, or None. Nothing is written when there is none."""
-        if not self._queue.peek(work.queue, max_messages=1):
-            return None
-        with self._store.transaction() as db:
-            for message in self._queue.receive(work.queue, visibility_timeout_s=lease_s):
-                row = db.execute("SELECT deaths FROM host_deliveries WHERE message_id = ?", (message.id,)).fetchone()
-                suspect = row is not None and row["deaths"] >= SUSPECT_AFTER
-                self._mark(db, message, _TAKEN if suspect else _BEGUN)
-                return Delivery(message, suspect)
+        """The next visible message that is not poison, or None. Nothing is written when there is none."""
+        while not self._embedded or self._queue.peek(work.queue, max_messages=1):
+            with self._step():
+                received = self._queue.receive(work.queue, visibility_timeout_s=lease_s)
+                if not received:
+                    return None
+                (message,) = received
+                note = self._note(message)
+                verdict = note.verdict(work)
+                if verdict is None:
+                    suspect = note.deaths >= SUSPECT_AFTER
+                    self._mark(message, _TAKEN if suspect else _BEGUN)
+                    return Delivery(message, suspect)
+                self._poison(work, message, verdict)
         return None
 
     def begin(self, message: QueueMessage) -> None:
         """A suspect's work begins now: from here on the host's death counts against it."""
-        with self._store.transaction() as db:
-            self._mark(db, message, _BEGUN)
+        self._mark(message, _BEGUN)
 
     def complete(self, message: QueueMessage) -> bool:
         """Done. False when the lease had run out and somebody else has it."""
-        return self._queue.delete(message)
+        with self._step():
+            done = self._queue.delete(message)
+            self._forget(message)
+        return done
 
     def give_back(self, message: QueueMessage) -> None:
         """Not done, and nobody's fault: visible again, behind the waiting ones."""
-        with self._store.transaction() as db:
+        with self._step():
+            self._mark(message, _WAITING)
             self._queue.renew(message, visibility_timeout_s=0.0)
-            self._mark(db, message, _WAITING)
 
     def fail(self, work: Work, message: QueueMessage, reason: str) -> bool:
-        """Its function raised. True when that was once too often, and it is poison now."""
-        with self._store.transaction() as db:
-            renewed = self._queue.renew(message, visibility_timeout_s=work.retry_delay_s)
-            self._mark(db, message, _WAITING)
+        """Its function raised. True when that was once too often, and it is poison now.
+
+        Raises:
+            NotFound: the lease had run out and somebody else has it.
+        """
+        with self._step():
+            if self._note_failure(message, reason) < work.limit:
+                self._queue.renew(message, visibility_timeout_s=work.retry_delay_s)
+                return False
+            self._poison(work, message, reason)
+        return True
+
+    def recover(self) -> int:
+        """Called once at start, when no other host can be running: whatever is in hand was a dead host's.
+
+        Embedded messages go behind the waiting ones at once; others come back when their leases end.
+
+        Returns:
+            How many messages had been in hand.
+        """
+        now = self._notes.clock()
+        with self._notes.transaction() as db:
+            db.execute(
+                "UPDATE messages SET visible_at = ?, receipt = lower(hex(randomblob(8))) WHERE CAST(id AS TEXT) IN"
+                " (SELECT message_id FROM host_deliveries WHERE in_hand <> ?)",
+                (to_us(now), _WAITING),
+            )
+            in_hand = db.execute(
+                "UPDATE host_deliveries SET deaths = deaths + (in_hand = ?), in_hand = ? WHERE in_hand <> ?",
+                (_BEGUN, _WAITING, _WAITING),
+            )
+            db.execute("DELETE FROM host_deliveries WHERE noted_at < ?", (to_us(now - _FORGOTTEN_AFTER),))
+        return in_hand.rowcount
+
+    def _note(self, message: QueueMessage) -> _Note:
+        with self._notes.reading() as db:
+            row = db.execute(
+                "SELECT failures, deaths, reason FROM host_deliveries WHERE message_id = ?", (message.id,)
+            ).fetchone()
+        return _Note() if row is None else _Note(*row)
+
+    def _mark(self, message: QueueMessage, in_hand: int) -> None:
+        with self._notes.transaction() as db:
+            db.execute(
+                "INSERT INTO host_deliveries (message_id, in_hand, noted_at) VALUES (:id, :in_hand, :now)"
+                " ON CONFLICT (message_id) DO UPDATE SET in_hand = :in_hand, noted_at = :now",
+                {"id": message.id, "in_hand": in_hand, "now": to_us(self._notes.clock())},
+            )
+
+    def _note_failure(self, message: QueueMessage, reason: str) -> int:
+        with self._notes.transaction() as db:
+            self._mark(message, _WAITING)
             db.execute(
                 "UPDATE host_deliveries SET failures = failures + 1, deaths = 0, reason = ? WHERE message_id = ?",
                 (reason, message.id),
             )
-            row = db.execute("SELECT failures FROM host_deliveries WHERE message_id = ?", (message.id,)).fetchone()
-            if row["failures"] < work.limit:
-                return False
-            self._poison(db, work, renewed, reason)
-        return True
+            return self._note(message).failures
 
-    def recover(self, works: list[Work]) -> tuple[int, int]:
-        """Called once at start, when no other host can be running: whatever is in hand was a dead host's.
+    def _forget(self, message: QueueMessage) -> None:
+        with self._notes.transaction() as db:
+            db.execute("DELETE FROM host_deliveries WHERE message_id = ?", (message.id,))
 
-        Returns:
-            How many messages were put back behind the waiting ones, and how many have become poison.
-        """
-        by_queue = {work.queue: work for work in works}
-        returned = poisoned = 0
-        with self._store.transaction() as db:
-            db.execute("UPDATE host_deliveries SET deaths = deaths + 1 WHERE in_hand = ?", (_BEGUN,))
-            rows = db.execute(
-                "SELECT messages.*, deaths FROM host_deliveries JOIN messages ON id = message_id"
-                " WHERE in_hand <> ? ORDER BY id",
-                (_WAITING,),
-            ).fetchall()
-            for row in rows:
-                message = QueueMessage(
-                    str(row["id"]),
-                    row["queue"],
-                    row["body"],
-                    row["dequeue_count"],
-                    from_us(row["inserted_at"]),
-                    row["receipt"],
-                )
-                work = by_queue.get(message.queue)
-                if work is not None and row["deaths"] >= DEATHS_FACTOR * work.limit:
-                    self._poison(db, work, message, f"the host died {row['deaths']} times while working on it")
-                    poisoned += 1
-                else:
-                    self.give_back(message)
-                    returned += 1
-        return returned, poisoned
-
-    def next_visible_us(self, queues: Iterable[str]) -> int | None:
-        """When the next hidden message of `queues` becomes visible, in microseconds since 1970; None without any."""
-        query = "SELECT min(visible_at) FROM messages WHERE queue = ? AND visible_at > ?"
-        now = to_us(self._store.clock())
-        with self._store.reading() as db:
-            found = [db.execute(query, (queue, now)).fetchone()[0] for queue in queues]
-        return min((moment for moment in found if moment is not None), default=None)
-
-    def _mark(self, db: sqlite3.Connection, message: QueueMessage, in_hand: int) -> None:
-        db.execute(
-            "INSERT INTO host_deliveries (message_id, in_hand) VALUES (:id, :in_hand)"
-            " ON CONFLICT (message_id) DO UPDATE SET in_hand = :in_hand",
-            {"id": message.id, "in_hand": in_hand},
-        )
-
-    def _poison(self, db: sqlite3.Connection, work: Work, message: QueueMessage, reason: str) -> None:
+    def _poison(self, work: Work, message: QueueMessage, reason: str) -> None:
         poison_id = self._queue.send(work.poison_queue, message.body)
-        db.execute(
-            "INSERT INTO host_poison VALUES (?, ?, ?, ?, ?, ?)",
-            (poison_id, work.function, work.queue, reason, message.dequeue_count, to_us(self._store.clock())),
-        )
-        self._queue.delete(message)
+        with self._notes.transaction() as db:
+            db.execute(
+                "INSERT INTO host_poison VALUES (?, ?, ?, ?, ?, ?)",
+                (poison_id, work.function, work.queue, reason, message.dequeue_count, to_us(self._notes.clock())),
+            )
+        if not self._queue.delete(message):
+            raise NotFound("the message that was given up is in somebody else's hands")
+        self._forget(message)

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 
 from local.host.invoke import reason_of
 from local.host.ledger import Delivery, Ledger, Work
-from shared.adapters.local import LocalWorkQueue
 from shared.errors import FacerelayError, NotFound
-from shared.ports import QueueMessage
+from shared.ports import QueueMessage, WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class Held:
 class Renewer:
     """Keeps the messages in hand hidden while their functions run."""
 
-    def __init__(self, queue: LocalWorkQueue, *, lease_s: float) -> None:
+    def __init__(self, queue: WorkQueue, *, lease_s: float) -> None:
         self.lease_s = lease_s
         self._queue = queue
         self._held: set[Held] = set()
@@ -125,15 +124,24 @@ class Listener:
     Args:
         run: calls the function; raises what it raises.
         concurrency: messages worked on at a time.
+        poll_s: how often an idle worker looks unasked; None: only after `wake`.
     """
 
     def __init__(
-        self, work: Work, ledger: Ledger, renewer: Renewer, run: Callable[[QueueMessage], None], *, concurrency: int
+        self,
+        work: Work,
+        ledger: Ledger,
+        renewer: Renewer,
+        run: Callable[[QueueMessage], None],
+        *,
+        concurrency: int,
+        poll_s: float | None = None,
     ) -> None:
         self.work = work
         self._ledger = ledger
         self._renewer = renewer
         self._run = run
+        self._poll_s = poll_s
         self._gate = Gate()
         self._changed = threading.Condition()
         self._change = 0
@@ -174,17 +182,18 @@ class Listener:
             except Exception:
                 # The edge of the loop: a store that is full or locked now will not be for ever.
                 logger.exception("queue not served", extra={"action": "listener_failed", "queue": self.work.queue})
-                self._wait(seen, _PAUSE_S)
+                self._wait(None, _PAUSE_S)
                 continue
             if not worked:
-                self._wait(seen, None)
+                self._wait(seen, self._poll_s)
 
-    def _wait(self, seen: int, timeout_s: float | None) -> None:
+    def _wait(self, seen: int | None, timeout_s: float | None) -> None:
+        """Until the time is over, somebody has called `wake` since `seen`, or the end has come."""
         with self._changed:
-            if timeout_s is None:
-                self._changed.wait_for(lambda: self._stopping or self._change != seen)
-            else:
-                self._changed.wait_for(lambda: self._stopping, timeout_s)
+            self._changed.wait_for(
+                lambda: self._stopping or (seen is not None and self._change != seen),
+                timeout_s,
+            )
 
     def _turn(self) -> bool:
         """Takes and works on one message. False when there was none."""

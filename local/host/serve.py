@@ -17,11 +17,11 @@ import azure.functions as func
 import uvicorn
 from filelock import FileLock, Timeout
 
+from local.host.backend import Backend
 from local.host.hostjson import HostConfig
 from local.host.http import HttpApp
 from local.host.index import index
 from local.host.triggers import Triggers
-from shared.adapters.local import LocalStore
 from shared.adapters.local.translate import translated
 from shared.errors import Busy, ConfigurationError
 
@@ -34,7 +34,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def serve(
     app: func.FunctionApp,
-    store: LocalStore,
+    backend: Backend,
     *,
     host: str = "127.0.0.1",
     port: int = 7071,
@@ -51,7 +51,7 @@ def serve(
 
     Args:
         app: the functions; must not be served twice at the same time.
-        store: the embedded backend's folder; one host at a time.
+        backend: where blobs and queues are; of its notes' folder, one host at a time.
         port: 0 for any that is free.
         concurrency: messages of one function worked on at a time.
         ready_callback: called with the base URL once everything runs.
@@ -63,9 +63,9 @@ def serve(
     """
     config = HostConfig.load(host_json)
     functions = index(app, os.environ if env is None else env)
-    with _only_host(store.data_dir), _bound(host, port) as listening, _pool() as pool:
-        web = HttpApp(functions.http, prefix=config.route_prefix, pool=pool)
-        triggers = Triggers(functions, store, config, concurrency=concurrency)
+    with _only_host(backend.notes.data_dir), _bound(host, port) as listening, _pool() as pool:
+        triggers = Triggers(functions, backend, config, concurrency=concurrency)
+        web = HttpApp(functions.http, prefix=config.route_prefix, pool=pool, blob_events=triggers.blob_events())
         triggers.recover()
         done = asyncio.run(_run(web, triggers, listening, host, ready_callback, stop_timeout_s))
         if not (done and web.idle):

@@ -13,16 +13,16 @@ from functools import partial
 import azure.functions as func
 from azure.functions.queue import QueueMessage as FunctionQueueMessage
 
+from local.host.backend import Backend
+from local.host.events import BlobEvents
 from local.host.hostjson import HostConfig
+from local.host.inbox import BLOB_POISON_QUEUE, BlobInbox, blob_queue
 from local.host.index import Function, FunctionIndex, QueueTrigger
 from local.host.invoke import run_in_thread
 from local.host.ledger import Ledger, Work
 from local.host.listener import Listener, Renewer
-from local.host.relay import BLOB_POISON_QUEUE, BlobRelay, blob_queue
 from local.host.timers import TimerRunner
-from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
-from shared.adapters.local.schema import to_us
-from shared.errors import ConfigurationError, InvalidInput
+from shared.errors import ConfigurationError, FacerelayError, InvalidInput
 from shared.ports import QueueMessage
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _TIME_TO_LIVE = timedelta(days=7)  # the platform's default
 
 
 class Triggers:
-    """Blob, queue and timer triggers of one app on one store.
+    """Blob, queue and timer triggers of one app on one backend.
 
     Args:
         concurrency: messages of one function worked on at a time, at most what host.json allows.
@@ -46,41 +46,48 @@ class Triggers:
     def __init__(
         self,
         functions: FunctionIndex,
-        store: LocalStore,
+        backend: Backend,
         config: HostConfig,
         *,
         concurrency: int,
         lease_s: float = 60.0,
     ) -> None:
-        self._store = store
-        self._queue = LocalWorkQueue(store)
-        self._blobs = LocalBlobStore(store)
-        self._ledger = Ledger(store, self._queue)
-        self._renewer = Renewer(self._queue, lease_s=lease_s)
+        self._backend = backend
+        self._clock = backend.notes.clock
+        self._ledger = Ledger(backend.notes, backend.queue)
+        self._renewer = Renewer(backend.queue, lease_s=lease_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = threading.Event()
         self._pump = threading.Thread(target=self._pump_loop, name="pump", daemon=True)
         queues = [blob_queue(trigger.function.name) for trigger in functions.blobs]
         if len(set(queues)) < len(queues):
             raise ConfigurationError("the names of two blob functions differ only in what queue names cannot hold")
-        self._relays = [BlobRelay(trigger, store, self._blobs, self._queue) for trigger in functions.blobs]
-        self._listeners = [
-            self._blob_listener(trigger.function, relay, config, concurrency)
-            for trigger, relay in zip(functions.blobs, self._relays, strict=True)
-        ] + [self._queue_listener(trigger, config, concurrency) for trigger in functions.queues]
+        self._inboxes = [BlobInbox(trigger, backend.blobs, backend.queue) for trigger in functions.blobs]
+        self._feeds = [feed for inbox in self._inboxes if (feed := backend.feed(inbox)) is not None]
+        self._listeners = [self._blob_listener(inbox, config, concurrency) for inbox in self._inboxes] + [
+            self._queue_listener(trigger, config, concurrency) for trigger in functions.queues
+        ]
+        self._bell = backend.bell([listener.work.queue for listener in self._listeners])
         self._workers: list[Listener | TimerRunner] = [
             *self._listeners,
-            *(TimerRunner(trigger, store, partial(self._invoke, trigger.function)) for trigger in functions.timers),
+            *(
+                TimerRunner(trigger, backend.notes, partial(self._invoke, trigger.function))
+                for trigger in functions.timers
+            ),
         ]
 
     def recover(self) -> None:
         """Takes over from a host that died: its messages in hand, and files it left half-acknowledged."""
-        returned, poisoned = self._ledger.recover([listener.work for listener in self._listeners])
-        swept = self._blobs.sweep_orphans()
-        if returned or poisoned or swept:
-            logger.info(
-                "recovered", extra={"action": "recovered", "returned": returned, "poisoned": poisoned, "swept": swept}
-            )
+        returned, swept = self._ledger.recover(), self._backend.sweep()
+        if returned or swept:
+            logger.info("recovered", extra={"action": "recovered", "returned": returned, "swept": swept})
+
+    def blob_events(self) -> BlobEvents | None:
+        """What Event Grid calls; None when no function waits for it."""
+        fed = {feed.inbox.trigger.function.name for feed in self._feeds}
+        waiting = {inbox.trigger.function.name: inbox for inbox in self._inboxes}
+        inboxes = {name: inbox for name, inbox in waiting.items() if name not in fed}
+        return BlobEvents(inboxes) if inboxes else None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to work; async functions run on `loop`."""
@@ -107,23 +114,32 @@ class Triggers:
             with held.lock:
                 if not held.finished:
                     held.finished = True
-                    self._ledger.give_back(held.message)
+                    self._give_back(held.message)
         return done
 
-    def _blob_listener(self, function: Function, relay: BlobRelay, config: HostConfig, concurrency: int) -> Listener:
+    def _give_back(self, message: QueueMessage) -> None:
+        try:
+            self._ledger.give_back(message)
+        except FacerelayError:
+            # It comes back by itself when its lease ends.
+            logger.warning("message not given back", exc_info=True, extra={"action": "give_back_failed"})
+
+    def _blob_listener(self, inbox: BlobInbox, config: HostConfig, concurrency: int) -> Listener:
+        function = inbox.trigger.function
+
         def run(message: QueueMessage) -> None:
-            stream = relay.read(message)
+            stream = inbox.read(message)
             if stream is not None:
                 self._invoke(function, stream)
 
         work = Work(
-            function.name, relay.queue_name, BLOB_POISON_QUEUE, config.poison_blob_threshold, config.retry_delay_s
+            function.name, inbox.queue_name, BLOB_POISON_QUEUE, config.poison_blob_threshold, config.retry_delay_s
         )
         return self._listener(work, run, min(concurrency, config.max_blob_parallelism))
 
     def _queue_listener(self, trigger: QueueTrigger, config: HostConfig, concurrency: int) -> Listener:
         def run(message: QueueMessage) -> None:
-            hidden_until = self._store.clock() + timedelta(seconds=self._renewer.lease_s)
+            hidden_until = self._clock() + timedelta(seconds=self._renewer.lease_s)
             self._invoke(trigger.function, _function_message(message, hidden_until))
 
         poison_queue = f"{trigger.queue}-poison"
@@ -132,11 +148,13 @@ class Triggers:
 
     def _listener(self, work: Work, run: Callable[[QueueMessage], None], concurrency: int) -> Listener:
         try:
-            self._queue.length(work.queue)
-            self._queue.length(work.poison_queue)
+            self._backend.queue.length(work.queue)
+            self._backend.queue.length(work.poison_queue)
         except InvalidInput as error:
             raise ConfigurationError(f"function {work.function}: {error}") from error
-        return Listener(work, self._ledger, self._renewer, run, concurrency=max(1, concurrency))
+        return Listener(
+            work, self._ledger, self._renewer, run, concurrency=max(1, concurrency), poll_s=self._backend.poll_s
+        )
 
     def _invoke(self, function: Function, value: object) -> None:
         if self._loop is None:
@@ -144,30 +162,21 @@ class Triggers:
         run_in_thread(function, value, self._loop)
 
     def _pump_loop(self) -> None:
-        version, wake_at = -1, None
+        again = False
         while not self._stop.wait(_TICK_S):
             try:
-                seen = self._data_version()
-                if seen != version or (wake_at is not None and to_us(self._store.clock()) >= wake_at):
-                    # Asked before the turn: what becomes visible meanwhile is then not overlooked.
-                    wake_at = self._ledger.next_visible_us([listener.work.queue for listener in self._listeners])
-                    version = seen
+                if self._bell.rings() or again:
+                    again = False
                     self._turn()
             except Exception:
-                # The edge of the loop: the store may be full or locked; nothing is lost by looking again.
-                logger.exception("change feed not served", extra={"action": "pump_failed"})
-                version = -1
+                # The edge of the loop: a store may be full, locked or away; nothing is lost by looking again.
+                logger.exception("no news of blobs", extra={"action": "pump_failed"})
+                again = True
                 self._stop.wait(_PAUSE_S)
 
-    def _data_version(self) -> int:
-        """Changes whenever another connection, of this process or any, has committed: costs next to nothing to ask."""
-        with self._store.reading() as db:
-            version: int = db.execute("PRAGMA data_version").fetchone()[0]
-        return version
-
     def _turn(self) -> None:
-        for relay in self._relays:
-            relay.run()
+        for feed in self._feeds:
+            feed.run()
         for listener in self._listeners:
             listener.wake()
 

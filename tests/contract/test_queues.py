@@ -166,3 +166,12 @@ def test_another_connection_shares_the_queue(backend) -> None:
     (message,) = other.queue.receive(QUEUE)
     assert backend.queue.receive(QUEUE) == []
     assert backend.queue.delete(message) is True
+
+
+def test_queues_with_messages_are_named(queue: WorkQueue) -> None:
+    queue.send("first-poison", "x")
+    queue.send("second", "x")
+    queue.receive("second")
+    names = queue.names()
+    assert names == sorted(names)
+    assert {"first-poison", "second"} <= set(names)

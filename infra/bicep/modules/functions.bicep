@@ -108,6 +108,7 @@ var fromSites = [for (address, index) in allowedAddresses: {
 // Not for extraSettings to change: what the host stands on, and that callers show a token.
 var hostSettings = {
   FACERELAY_AUTH: 'true'
+  FACERELAY_BLOB_TRIGGER_SOURCE: 'eventgrid'
   APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
   AzureWebJobsStorage__credential: 'managedidentity'

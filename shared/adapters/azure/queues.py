@@ -106,6 +106,10 @@ class AzureWorkQueue:
         except NotFound:
             return 0
 
+    def names(self) -> list[str]:
+        with translated("listing queues"):
+            return sorted(str(item.name) for item in self._service.list_queues())
+
     def close(self) -> None:
         """Closes the connections. The queue must not be used any more."""
         self._service.close()

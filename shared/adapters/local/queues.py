@@ -85,6 +85,10 @@ class LocalWorkQueue:
             count: int = db.execute("SELECT count(*) FROM messages WHERE queue = ?", (queue,)).fetchone()[0]
         return count
 
+    def names(self) -> list[str]:
+        with self._store.reading() as db:
+            return [row["queue"] for row in db.execute("SELECT DISTINCT queue FROM messages ORDER BY queue")]
+
     def _visible(self, queue: str, limit: int) -> list[sqlite3.Row]:
         with self._store.reading() as db:
             return db.execute(

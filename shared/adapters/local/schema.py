@@ -2,7 +2,7 @@
 
 Times are whole microseconds since 1970 in UTC, so that they sort and compare exactly. `seq` and message ids come from
 AUTOINCREMENT: they only ever grow, even after deletions, which is what makes `blobs.seq` a change feed.
-The last four tables belong to the embedded host (`local/host/`); they live here to be in the same transactions.
+Tables named `host_` belong to the embedded host (`local/host/`); they live here to be in the same transactions.
 """
 
 from __future__ import annotations
@@ -142,7 +142,38 @@ CREATE TABLE alerts (id TEXT NOT NULL PRIMARY KEY, created_at INTEGER NOT NULL, 
 CREATE INDEX alerts_by_time ON alerts (created_at DESC, id);
 """
 
-MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS)
+_HOST_ANYWHERE: Final = """
+CREATE TABLE noted_deliveries (
+    message_id TEXT PRIMARY KEY,
+    in_hand INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    noted_at INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO noted_deliveries SELECT CAST(message_id AS TEXT), in_hand, failures, deaths, reason,
+    CAST(strftime('%s', 'now') AS INTEGER) * 1000000 FROM host_deliveries;
+DROP TABLE host_deliveries;
+ALTER TABLE noted_deliveries RENAME TO host_deliveries;
+CREATE TABLE noted_poison (
+    message_id TEXT PRIMARY KEY,
+    function TEXT NOT NULL,
+    source_queue TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    dequeue_count INTEGER NOT NULL,
+    failed_at INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO noted_poison SELECT CAST(message_id AS TEXT), function, source_queue, reason, dequeue_count, failed_at
+    FROM host_poison;
+DROP TABLE host_poison;
+ALTER TABLE noted_poison RENAME TO host_poison;
+CREATE TABLE host_receipts (
+    queue TEXT NOT NULL, blob TEXT NOT NULL, etag TEXT NOT NULL, PRIMARY KEY (queue, blob)
+) WITHOUT ROWID;
+"""
+"""The host's tables for queues that lie elsewhere, whose messages have ids of another kind."""
+
+MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS, _HOST_ANYWHERE)
 """What each version added. A folder of version n has had the first n; opening it runs the others. Never edit one that
 was released: add another."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from local.host.poison import PoisonQueues
 from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +36,7 @@ class ToyHost:
         self.store = LocalStore(folder / "data")
         self.queue = LocalWorkQueue(self.store)
         self.blobs = LocalBlobStore(self.store)
+        self.poison = PoisonQueues(self.queue, self.store)
         self.process: subprocess.Popen[bytes] | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self.configure()

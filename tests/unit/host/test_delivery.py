@@ -11,7 +11,7 @@ import pytest
 
 from local.host.ledger import SUSPECT_AFTER, Ledger, Work
 from local.host.listener import Gate, Listener, Renewer
-from local.host.poison import list_poison
+from local.host.poison import PoisonQueues
 from shared.adapters.local import LocalStore, LocalWorkQueue
 from shared.errors import InvalidInput, StoreUnavailable
 from shared.ports import QueueMessage
@@ -27,6 +27,7 @@ class Bench:
         self.store = LocalStore(folder)
         self.queue = LocalWorkQueue(self.store)
         self.ledger = Ledger(self.store, self.queue)
+        self.poison = PoisonQueues(self.queue, self.store)
         self._stops: list[Callable[[], object]] = []
 
     def listen(
@@ -84,7 +85,7 @@ def test_a_failed_message_rests_before_it_is_tried_again(bench: Bench) -> None:
     listener = bench.listen(run, work=Work("work", WORK.queue, WORK.poison_queue, limit=2, retry_delay_s=0.5))
     until(lambda: listener.wake() or len(times) == 2)
     assert times[1] - times[0] >= 0.5
-    until(lambda: list_poison(bench.store))
+    until(lambda: bench.poison.list())
 
 
 def test_others_go_on_while_one_fails(bench: Bench) -> None:
@@ -99,8 +100,8 @@ def test_others_go_on_while_one_fails(bench: Bench) -> None:
     for number in range(10):
         bench.queue.send(WORK.queue, str(number))
     bench.listen(run, concurrency=1)
-    until(lambda: len(done) == 10 and list_poison(bench.store))
-    (poison,) = list_poison(bench.store)
+    until(lambda: len(done) == 10 and bench.poison.list())
+    (poison,) = bench.poison.list()
     assert (poison.body, poison.reason, poison.dequeue_count) == ("bad", "invalid_input: not this one", 3)
     assert [message.body for message in bench.queue.peek(WORK.poison_queue)] == ["bad"]
 
@@ -117,7 +118,7 @@ def test_what_recovers_in_time_is_not_poison(bench: Bench) -> None:
     bench.listen(run)
     until(lambda: bench.queue.length(WORK.queue) == 0)
     assert counts == [1, 2, 3]
-    assert list_poison(bench.store) == []
+    assert bench.poison.list() == []
 
 
 def test_a_function_that_exits_only_fails(bench: Bench) -> None:
@@ -126,8 +127,8 @@ def test_a_function_that_exits_only_fails(bench: Bench) -> None:
 
     bench.queue.send(WORK.queue, "x")
     bench.listen(run)
-    until(lambda: list_poison(bench.store))
-    assert list_poison(bench.store)[0].reason.startswith("SystemExit")
+    until(lambda: bench.poison.list())
+    assert bench.poison.list()[0].reason.startswith("SystemExit")
 
 
 def test_no_more_are_in_hand_than_allowed(bench: Bench) -> None:
@@ -158,20 +159,20 @@ def test_recovery_puts_what_was_in_hand_behind_what_was_waiting(bench: Bench) ->
     for body in ("first", "second", "third"):
         bench.queue.send(WORK.queue, body)
     take(bench)
-    assert bench.ledger.recover([WORK]) == (1, 0)
+    assert bench.ledger.recover() == 1
     assert [(m.body, m.dequeue_count) for m in bench.queue.peek(WORK.queue)] == [
         ("second", 0),
         ("third", 0),
         ("first", 1),
     ]
-    assert bench.ledger.recover([WORK]) == (0, 0)
+    assert bench.ledger.recover() == 0
 
 
 def test_recovery_leaves_alone_what_waits_for_its_retry(bench: Bench) -> None:
     bench.queue.send(WORK.queue, "x")
     resting = Work("work", WORK.queue, WORK.poison_queue, limit=3, retry_delay_s=60.0)
     bench.ledger.fail(resting, take(bench), "why")
-    assert bench.ledger.recover([resting]) == (0, 0)
+    assert bench.ledger.recover() == 0
     assert list(bench.queue.peek(WORK.queue)) == []
 
 
@@ -183,26 +184,27 @@ def test_deaths_make_a_suspect_and_then_poison(bench: Bench) -> None:
         assert delivery.suspect is (death > SUSPECT_AFTER)
         if delivery.suspect:
             bench.ledger.begin(delivery.message)
-        assert bench.ledger.recover([WORK]) == ((0, 1) if death == 3 * WORK.limit else (1, 0))
+        assert bench.ledger.recover() == 1
+    assert bench.ledger.take(WORK, lease_s=60) is None
     assert bench.queue.length(WORK.queue) == 0
-    assert list_poison(bench.store)[0].reason == "the host died 9 times while working on it"
+    assert bench.poison.list()[0].reason == "the host died 9 times while working on it"
 
 
 def test_a_suspect_that_was_not_begun_is_not_blamed(bench: Bench) -> None:
     bench.queue.send(WORK.queue, "x")
     for _ in range(SUSPECT_AFTER):
         take(bench)
-        bench.ledger.recover([WORK])
+        bench.ledger.recover()
     for _ in range(30):
         take(bench)  # waits for its turn alone, and never begins
-        assert bench.ledger.recover([WORK]) == (1, 0)
+        assert bench.ledger.recover() == 1
 
 
 def test_raising_shows_that_a_message_does_not_kill(bench: Bench) -> None:
     bench.queue.send(WORK.queue, "x")
     for _ in range(SUSPECT_AFTER):
         take(bench)
-        bench.ledger.recover([WORK])
+        bench.ledger.recover()
     delivery = bench.ledger.take(WORK, lease_s=60)
     assert delivery is not None
     assert delivery.suspect
@@ -216,7 +218,7 @@ def test_a_suspect_is_worked_on_alone(bench: Bench) -> None:
     bench.queue.send(WORK.queue, "suspect")
     for _ in range(SUSPECT_AFTER):
         take(bench)
-        bench.ledger.recover([WORK])
+        bench.ledger.recover()
     guard, now = threading.Lock(), [0]
     with_suspect: list[int] = []
 

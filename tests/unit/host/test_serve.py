@@ -10,7 +10,6 @@ import time
 import httpx
 import psutil
 
-from local.host.poison import drop, list_poison, replay
 from tests.unit.host.conftest import QUEUE, ToyHost, until
 
 
@@ -137,7 +136,7 @@ def test_kill_9_in_the_middle_of_messages_loses_none(toy: ToyHost) -> None:
     until(lambda: toy.queue.length(QUEUE) == 0)
     # A repeat can only be what was in hand when a kill came: two queues, two workers each, four kills.
     assert len(toy.lines("begin")) <= 60 + 4 * 4
-    assert list_poison(toy.store) == []
+    assert toy.poison.list() == []
 
 
 def test_ten_kills_in_a_row_poison_no_innocent_message(toy: ToyHost) -> None:
@@ -149,7 +148,7 @@ def test_ten_kills_in_a_row_poison_no_innocent_message(toy: ToyHost) -> None:
     toy.start()
     until(lambda: toy.lines("end"))
     until(lambda: toy.queue.length(QUEUE) == 0)
-    assert list_poison(toy.store) == []
+    assert toy.poison.list() == []
 
 
 def test_a_message_that_kills_the_host_ends_in_the_poison_queue_and_harms_no_other(toy: ToyHost) -> None:
@@ -160,8 +159,8 @@ def test_a_message_that_kills_the_host_ends_in_the_poison_queue_and_harms_no_oth
     for _ in range(6):  # three times maxDequeueCount
         assert toy.start().wait(20) == 9
     toy.start()
-    until(lambda: list_poison(toy.store))
-    (poison,) = list_poison(toy.store)
+    until(lambda: toy.poison.list())
+    (poison,) = toy.poison.list()
     assert (poison.body, poison.reason) == ("die", "the host died 6 times while working on it")
     assert {line.split()[-1] for line in toy.lines("end")} == {str(number) for number in range(6)}
     assert toy.lines("begin").count("begin die") == 6
@@ -173,8 +172,8 @@ def test_poison_is_listed_with_its_reason_replayed_and_dropped(toy: ToyHost) -> 
     toy.queue.send(QUEUE, "transient")
     toy.blobs.put("candidates", "x.txt", b"raise blob")
     process = toy.start()
-    until(lambda: len(list_poison(toy.store)) == 3)
-    by_body = {poison.body: poison for poison in list_poison(toy.store)}
+    until(lambda: len(toy.poison.list()) == 3)
+    by_body = {poison.body: poison for poison in toy.poison.list()}
     assert by_body["raise"].reason.startswith("ValueError at toy.py:")
     assert by_body["transient"].reason == "store_unavailable: the database is away"
     assert (by_body["raise"].queue, by_body["raise"].source_queue) == (f"{QUEUE}-poison", QUEUE)
@@ -183,12 +182,12 @@ def test_poison_is_listed_with_its_reason_replayed_and_dropped(toy: ToyHost) -> 
     assert blob.queue == "webjobs-blobtrigger-poison"
     assert '"BlobName": "x.txt"' in blob.body
     assert toy.lines("begin").count("begin raise blob") == 5  # poisonBlobThreshold
-    assert replay(toy.store, [by_body["raise"].id]) == 1
+    assert toy.poison.replay([by_body["raise"].id]) == 1
     until(lambda: toy.lines("begin").count("begin raise") == 6)
-    until(lambda: len(list_poison(toy.store)) == 3)
+    until(lambda: len(toy.poison.list()) == 3)
     process.terminate()
     assert process.wait(10) == 0
-    assert drop(toy.store, [blob.id]) == 1
-    assert drop(toy.store) == 2
-    assert replay(toy.store) == 0
+    assert toy.poison.drop([blob.id]) == 1
+    assert toy.poison.drop() == 2
+    assert toy.poison.replay() == 0
     assert toy.queue.length(f"{QUEUE}-poison") == 0

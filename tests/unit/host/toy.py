@@ -15,6 +15,7 @@ from pathlib import Path
 
 import azure.functions as func
 
+from local.host.backend import EmbeddedBackend
 from local.host.serve import serve
 from shared.adapters.local import LocalStore
 from shared.errors import StoreUnavailable
@@ -95,7 +96,7 @@ def main() -> None:
 
     serve(
         make_app(folder),
-        LocalStore(folder / "data"),
+        EmbeddedBackend(LocalStore(folder / "data")),
         port=int(os.environ.get("TOY_PORT", "0")),
         concurrency=int(os.environ.get("TOY_CONCURRENCY", "2")),
         ready_callback=ready,
