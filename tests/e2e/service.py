@@ -63,13 +63,13 @@ class Service:
 
 
 @contextmanager
-def serving(data_dir: Path, log: Path, **settings: str) -> Iterator[Service]:
-    """A service on a free port; killed at the end when it has not been stopped."""
+def serving(data_dir: Path, log: Path, *options: str, **settings: str) -> Iterator[Service]:
+    """A service on a free port, with options of the command line; killed at the end when it has not been stopped."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FACERELAY_")}
     environment |= {"FACERELAY_DATA_DIR": str(data_dir), **settings}
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local", "serve", "--port", "0"],
+            [sys.executable, "-m", "local", "serve", "--port", "0", *options],
             cwd=ROOT,
             env=environment,
             stdout=sink,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
+from functions.http import build_api
 from functions.query.health import Finding, HealthService
-from functions.services import Services
+from functions.services import Services, use_services
+from shared.access import Scope, issue
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Runtime
+from shared.domain import utc_now
 from shared.errors import ModelUnavailable, StoreUnavailable
 from shared.settings import Settings
 from tests.support import stores_over
@@ -133,3 +138,36 @@ class TestServices:
 
     def test_an_empty_gallery_is_current(self, services: Services) -> None:
         assert services.gallery_health().findings() == [Finding("gallery", None, "current")]
+
+    @pytest.fixture
+    def client(self, services: Services) -> Iterator[TestClient]:
+        """Callers must show a token."""
+        use_services(services)
+        yield TestClient(build_api(), base_url="http://127.0.0.1", raise_server_exceptions=False)
+        use_services(None)
+
+    @pytest.fixture
+    def operator(self, services: Services) -> dict[str, str]:
+        text, token = issue(Scope.OPERATOR, now=utc_now(), lifetime=timedelta(hours=1))
+        services.runtime.stores.tokens.add_token(token)
+        return {"Authorization": f"Bearer {text}"}
+
+    def test_anybody_is_told_the_reason_and_no_more(self, client: TestClient) -> None:
+        answer = client.get("/health")
+        assert answer.status_code == 503
+        assert answer.json() == {"live": True, "ready": False, "reason": "weights: model_unavailable"}
+
+    def test_operators_are_told_the_details(self, client: TestClient, operator: dict[str, str]) -> None:
+        assert client.get("/api/v1/health").status_code == 401
+        answer = client.get("/api/v1/health", headers=operator)
+        assert answer.status_code == 503
+        body = answer.json()
+        assert body["parts"][0]["name"] == "weights" and "models fetch" in body["parts"][0]["detail"]
+        assert (body["model_id"], body["model_age_s"], body["gallery"]) == ("none", None, "current")
+
+    def test_metrics_are_for_operators(self, client: TestClient, operator: dict[str, str], services: Services) -> None:
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=operator).status_code == 404, "nothing collects them"
+        services.runtime.metrics_page = lambda: b"a 1\n"
+        answer = client.get("/metrics", headers=operator)
+        assert (answer.text, answer.headers["content-type"]) == ("a 1\n", "text/plain; version=0.0.4; charset=utf-8")
