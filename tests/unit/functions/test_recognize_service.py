@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -339,3 +339,63 @@ def test_a_crops_name_is_what_the_host_says_and_not_what_metadata_claims(
     outcome = service.store_candidate(NAME, portrait(RED), made.to_metadata())
     assert outcome.candidate == NAME
     assert detections.everything()[0].candidate == NAME
+
+
+def announcing(
+    recognizer: Recognizer, detections: Detections, announce: Callable[[Detection], object]
+) -> DetectionService:
+    return DetectionService(
+        recognizer=recognizer,
+        detections=detections,
+        embedder_id=EMBEDDER_ID,
+        store_unknown_embeddings=True,
+        clock=TickingClock(),
+        announce=announce,
+    )
+
+
+def test_a_detection_is_announced_once_it_is_stored_and_before_the_candidate_is_done(
+    recognizer: Recognizer, detections: Detections
+) -> None:
+    order: list[str] = []
+
+    def announce(detection: Detection) -> None:
+        stored = detections.get(detection.id) is not None
+        order.append(f"stored {stored}, done {bool(list(detections.list_outcomes()))}")
+
+    service = announcing(recognizer, detections, announce)
+    deliver(service, portrait(RED))
+    deliver(service, portrait(RED))
+    assert order == ["stored True, done False"], "a second delivery of what is done announces nothing"
+
+
+def test_an_interrupted_candidate_is_announced_again_as_it_was_stored(
+    recognizer: Recognizer, detections: Detections, live: Live
+) -> None:
+    heard: list[Detection] = []
+    service = announcing(recognizer, detections, heard.append)
+    detections.fault = StoreUnavailable("gone for a moment")
+    with pytest.raises(StoreUnavailable):
+        deliver(service, portrait(BLUE))
+    live.model = matcher({"cat": colour_vector(BLUE)})  # trained meanwhile: the stranger has a name now
+    deliver(service, portrait(BLUE))
+    assert [detection.person_id for detection in heard] == [UNKNOWN, UNKNOWN]
+    assert heard[0].id == heard[1].id
+
+
+def test_an_announcement_that_fails_leaves_the_candidate_to_be_delivered_again(
+    recognizer: Recognizer, detections: Detections
+) -> None:
+    def refuse(_: Detection) -> None:
+        raise StoreUnavailable("the queue is gone")
+
+    service = announcing(recognizer, detections, refuse)
+    with pytest.raises(StoreUnavailable):
+        deliver(service, portrait(RED))
+    assert len(detections.everything()) == 1 and list(detections.list_outcomes()) == []
+
+
+def test_faces_of_images_over_http_are_announced_too(recognizer: Recognizer, detections: Detections) -> None:
+    heard: list[Detection] = []
+    announcing(recognizer, detections, heard.append).store_image(portrait(RED), Provenance("http", "c", "l"))
+    assert [detection.candidate for detection in heard] == [None]
