@@ -83,6 +83,10 @@ RULES: list[tuple[list[str], set[str]]] = [
         ["shared/adapters/azure"],
         BASE | {"shared.ports", "shared.adapters.azure", "shared.adapters.naming"} | {"azure", "tenacity", "requests"},
     ),
+    (
+        ["shared/adapters/telemetry.py"],
+        {"shared.__version__", "shared.telemetry", "opentelemetry", "prometheus_client", "azure"},
+    ),
     (["shared/adapters/webhook.py"], BASE | {"shared.ports", "shared.adapters.loopback", "requests", "tenacity"}),
     (
         [f"functions/{area}/service.py" for area in ("recognize", "enroll", "train", "query")],
