@@ -19,8 +19,8 @@ class EdgeSettings(StoreSettings):
     edge_site: str = Field("site", description="Id of the site, in the name and the tags of every crop.")
     edge_service_url: str = Field(
         "",
-        description="Address of the service that lets this gateway upload, `https://…`. Empty: the gateway writes to the "
-        "store itself, with its own identity.",
+        description="Address of the service that lets this gateway upload, `https://…`. Empty: the gateway writes to "
+        "the store itself, with its own identity.",
     )
     edge_token: SecretStr = Field(
         SecretStr(""), description="Token of scope `device` for `edge_service_url`, made with `facerelay token create`."

@@ -60,7 +60,7 @@ def requires(*scopes: Scope) -> Any:
         check_scope(caller, scopes)
         return caller
 
-    permitted.scopes = (*scopes, Scope.ADMIN)  # type: ignore[attr-defined]
+    permitted.scopes = frozenset({*scopes, Scope.ADMIN})  # type: ignore[attr-defined]
     return Security(permitted)
 
 
