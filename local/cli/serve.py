@@ -82,13 +82,14 @@ def _settings(backend: BackendName | None) -> Settings:
     settings = Settings() if backend is None else Settings(backend=backend.value)
     # There is no Event Grid on this machine.
     if settings.emulated_storage and "blob_trigger_source" not in settings.model_fields_set:
-        return settings.model_copy(update={"blob_trigger_source": "polling"})
+        settings = settings.model_copy(update={"blob_trigger_source": "polling"})
+    # Before any of the functions is imported: a decorator of theirs asks for it.
+    os.environ["FACERELAY_BLOB_TRIGGER_SOURCE"] = settings.blob_trigger_source
     return settings
 
 
 def _function_app(settings: Settings) -> func.FunctionApp:
-    """The functions, imported only now since a decorator reads the environment."""
-    os.environ["FACERELAY_BLOB_TRIGGER_SOURCE"] = settings.blob_trigger_source
+    """The functions, and what lifecycle rules and times to live would do in the cloud."""
     from function_app import app
     from local.maintenance import bp as maintenance
 
