@@ -157,7 +157,8 @@ class Uploader:
         try:
             stored = self._store.properties(self._container, entry.item.name)
         except NotFound:
-            # Deleted since: it was there, so the recogniser has seen it.
+            # Deleted since: it was there, so the recogniser has seen it. Or the store shows nothing (an upload grant);
+            # a crop's name is its own for good, so what is there under it is this crop.
             return True
         return stored.metadata.get("sha256") == entry.item.metadata.get("sha256")
 
