@@ -50,6 +50,22 @@ class Serve:
             time.sleep(0.05)
         raise StoreUnavailable(f"the service did not come up; see {self._log}")
 
+    def restart(self, *, within_s: float = 180.0) -> None:
+        """Starts it again and again until it listens, as a supervisor does: what it needs at start may be away.
+
+        Raises:
+            StoreUnavailable: it did not come up in all that time.
+        """
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                return self.start(ready=False)
+            except StoreUnavailable:
+                self._end(signal.SIGKILL)
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
     @property
     def pid(self) -> int:
         if self._process is None:

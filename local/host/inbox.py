@@ -30,6 +30,19 @@ def blob_queue(function: str) -> str:
     return BLOB_QUEUE_PREFIX + re.sub("[^a-z0-9]+", "-", function.lower()).strip("-")
 
 
+def blob_message(function: str, container: str, name: str, etag: str) -> str:
+    """The platform's message of one blob that was written."""
+    return json.dumps(
+        {
+            "FunctionId": f"Host.Functions.{function}",
+            "BlobType": "BlockBlob",
+            "ContainerName": container,
+            "BlobName": name,
+            "ETag": etag,
+        }
+    )
+
+
 class BlobInbox:
     """One blob function's queue. Its messages have the fields that the platform's have.
 
@@ -51,14 +64,8 @@ class BlobInbox:
 
     def send(self, name: str, etag: str) -> None:
         """Tells of a blob that was written."""
-        message = {
-            "FunctionId": f"Host.Functions.{self.trigger.function.name}",
-            "BlobType": "BlockBlob",
-            "ContainerName": self.trigger.container,
-            "BlobName": name,
-            "ETag": etag,
-        }
-        self._queue.send(self.queue_name, json.dumps(message))
+        body = blob_message(self.trigger.function.name, self.trigger.container, name, etag)
+        self._queue.send(self.queue_name, body)
 
     def read(self, message: QueueMessage) -> func.blob.InputStream | None:
         """The blob that a message speaks of; None when it is gone, was written again since, or is not for us.
