@@ -5,11 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 INFRA_VENV := build/infra-venv
+CONFORMANCE := build/conformance
+CONFORMANCE_STAMP := $(CONFORMANCE)/.installed
+# Microsoft's worker library needs it: on the path, or one of pyenv's. Looked for when it is needed.
+SAY_PATH := -c 'import sys; print(sys.executable)' 2>/dev/null
+PYTHON313 = $(shell python3.13 $(SAY_PATH) || PYENV_VERSION=$$(pyenv latest 3.13 2>/dev/null) python3.13 $(SAY_PATH))
 NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability bench-edge check-infra clean
+.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability bench-edge \
+	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -32,6 +38,16 @@ $(NODE_STAMP): package.json package-lock.json .npmrc
 	npm ci --silent --ignore-scripts
 	@touch $@
 
+$(CONFORMANCE_STAMP): requirements.txt requirements-conformance.txt
+	@echo "setting up Python 3.13 in $(CONFORMANCE), once: about two minutes"
+	@$(PYTHON313) -m venv $(CONFORMANCE)
+	@$(CONFORMANCE)/bin/python -m pip install -qq -r requirements-conformance.txt
+	@touch $@
+
+conformance-environment:
+	@if [ -n "$(PYTHON313)" ]; then $(MAKE) --no-print-directory -s $(CONFORMANCE_STAMP); \
+	else echo "no Python 3.13 here: the functions are not tried in Microsoft's worker library"; fi
+
 demo: $(STAMP)  ## the whole system once: photographs in, who was seen where out
 	$(BIN)/facerelay demo
 
@@ -42,8 +58,14 @@ models: $(STAMP)
 	@$(BIN)/facerelay models fetch --pack facenet --demo
 	@$(BIN)/facerelay models fetch --pack sface
 
-test: $(DEV_STAMP) $(NODE_STAMP) models  ## every test
+test: $(DEV_STAMP) $(NODE_STAMP) models conformance-environment  ## every test
 	$(BIN)/python -m pytest
+
+conformance: $(DEV_STAMP) models conformance-environment  ## every function in Microsoft's worker library, on Python 3.13
+	$(BIN)/python -m pytest tests/conformance
+
+fuzz: $(DEV_STAMP) models  ## five minutes of requests from the API's own description; no crash, no lie, no hang
+	$(BIN)/python -m tests.conformance.fuzz
 
 check: $(DEV_STAMP) lint unit  ## what to run before a commit: linters, types, unit tests
 
@@ -66,6 +88,9 @@ bench-reliability: $(DEV_STAMP) models  ## kill -9 while crops arrive; nothing m
 
 bench-edge: $(DEV_STAMP) models  ## bytes and people of the gateway's choice, beside sending every face of every frame
 	$(BIN)/python -m bench.edge
+
+bench-cold-start: $(DEV_STAMP) models  ## from a cold process to the app, and to the first recognised face
+	$(BIN)/python -m bench.cold_start
 
 check-infra: requirements-infra.txt  ## the Bicep: security, properties, and its compiler where there is one
 	@test -x $(INFRA_VENV)/bin/python || $(PYTHON) -m venv $(INFRA_VENV)
