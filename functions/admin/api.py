@@ -136,8 +136,8 @@ def revoke_token(token_id: Annotated[str, Path(max_length=40, examples=["0123456
 
 @router.get("/audit", tags=["access"], dependencies=admin_only, summary="Who changed what")
 def audit(
-    page_size: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    continuation: Annotated[str | None, Query(max_length=1_000)] = None,
+    page_size: Annotated[int, Query(ge=1, le=1_000, description="Most on one page")] = 100,
+    continuation: Annotated[str | None, Query(max_length=1_000, description="Of the page before")] = None,
 ) -> AuditTrail:
     """Every call that enrolled, trained, removed or managed, newest first, in pages."""
     page = services().runtime.stores.audit.list(page_size=page_size, continuation=continuation)

@@ -38,14 +38,14 @@ class Dataset(BaseModel):
 class Done(BaseModel):
     """What was done."""
 
-    message: str
+    message: str = Field(examples=["harrison_ford added"])
 
 
 class ImageAdded(Done):
     """What became of a photograph."""
 
-    template_id: str
-    added: bool = Field(description="False when this very face image was there already.")
+    template_id: str = Field(examples=["5f0c0f3a9d5e4d4f8f3c2b1a09876543"])
+    added: bool = Field(examples=[True], description="False when this very face image was there already.")
 
 
 @router.get("", response_model=Dataset, dependencies=for_operators, summary="Everybody enrolled")

@@ -54,28 +54,52 @@ class LastKnownLocation(BaseModel):
 class DetectionDocument(BaseModel):
     """A stored detection, without its embedding."""
 
-    id: str
-    person_id: str
-    similarity: float
-    confidence: float
-    threshold: float
-    model_id: str
-    site: str
-    camera: str
-    location: str
-    captured_at: str
-    processed_at: str
-    track: str | None
-    frame_box: tuple[int, int, int, int] | None
-    face_box: tuple[float, float, float, float]
-    candidate: str | None
+    id: str = Field(examples=["5f0c0f3a9d5e4d4f8f3c2b1a09876543"])
+    person_id: str = Field(examples=["harrison_ford"], description="Or `unknown`.")
+    similarity: float = Field(examples=[0.81], description="To the nearest person; higher is closer.")
+    confidence: float = Field(examples=[0.97], description="That the face is the nearest person's.")
+    threshold: float = Field(examples=[0.62], description="What the similarity was compared with.")
+    model_id: str = Field(examples=["20260102T030405.678900Z-0a1b"])
+    site: str = Field(examples=["headquarters"])
+    camera: str = Field(examples=["entrance"])
+    location: str = Field(examples=["lobby"])
+    captured_at: str = Field(examples=["2026-01-02T03:04:05.678Z"])
+    processed_at: str = Field(examples=["2026-01-02T03:04:07.012Z"])
+    track: str | None = Field(examples=["a1b2-7"], description="One face over frames of one camera.")
+    frame_box: tuple[int, int, int, int] | None = Field(
+        examples=[(812, 240, 901, 352)], description="Of the face in the camera's frame: left, top, right, bottom."
+    )
+    face_box: tuple[float, float, float, float] = Field(
+        examples=[(44.5, 51.0, 131.0, 166.2)], description="Of the face in the stored crop."
+    )
+    candidate: str | None = Field(
+        examples=["headquarters/entrance/2026/01/02/20260102T030405678Z-a1b2-7-0.jpg"], description="The crop's blob."
+    )
 
 
 class Detections(BaseModel):
     """One page, newest first. `continuation` asks for the next; null on the last."""
 
     detections: list[DetectionDocument]
-    continuation: str | None
+    continuation: str | None = Field(examples=[None])
+
+
+class NodeAddress(BaseModel):
+    """Address of the node that answers."""
+
+    IP: str = Field(examples=["10.0.0.7"])
+
+
+class NodeName(BaseModel):
+    """Name of the node that answers."""
+
+    node_name: str = Field(examples=["facerelay-0"])
+
+
+class Unblocked(BaseModel):
+    """Whether there was a lease to release."""
+
+    message: str = Field(examples=["dataset unblocked"])
 
 
 @router.get("/database/people", dependencies=for_operators, summary="Everybody enrolled")
@@ -111,13 +135,13 @@ def _moment(text: str | None) -> datetime | None:
 @router.get("/api/v1/detections", dependencies=for_operators, summary="Detections by person, place and time")
 def detections(
     person_id: Annotated[str | None, Query(max_length=64, description="A person, or `unknown`")] = None,
-    site: Annotated[str | None, Query(max_length=64)] = None,
-    camera: Annotated[str | None, Query(max_length=64)] = None,
-    location: Annotated[str | None, Query(max_length=64)] = None,
+    site: Annotated[str | None, Query(max_length=64, description="Such as `headquarters`")] = None,
+    camera: Annotated[str | None, Query(max_length=64, description="Such as `entrance`")] = None,
+    location: Annotated[str | None, Query(max_length=64, description="Such as `lobby`")] = None,
     since: Annotated[str | None, Query(max_length=40, description="RFC 3339, inclusive")] = None,
     until: Annotated[str | None, Query(max_length=40, description="RFC 3339, exclusive")] = None,
-    page_size: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    continuation: Annotated[str | None, Query(max_length=1_000)] = None,
+    page_size: Annotated[int, Query(ge=1, le=1_000, description="Most on one page")] = 100,
+    continuation: Annotated[str | None, Query(max_length=1_000, description="Of the page before")] = None,
 ) -> Detections:
     """Newest first, in pages."""
     where = DetectionFilter(person_id, site, camera, location, _moment(since), _moment(until))
@@ -129,22 +153,22 @@ def detections(
 
 
 @router.get("/debug/IP", dependencies=for_operators, summary="Address of the node that answers")
-def debug_ip() -> dict[str, str]:
+def debug_ip() -> NodeAddress:
     """For load balancers: which node answered."""
     try:
-        return {"IP": socket.gethostbyname(socket.gethostname())}
+        return NodeAddress(IP=socket.gethostbyname(socket.gethostname()))
     except OSError:
-        return {"IP": "127.0.0.1"}
+        return NodeAddress(IP="127.0.0.1")
 
 
 @router.get("/debug/node-name", dependencies=for_operators, summary="Name of the node that answers")
-def debug_node_name() -> dict[str, str]:
+def debug_node_name() -> NodeName:
     """For load balancers: which node answered."""
-    return {"node_name": platform.node()}
+    return NodeName(node_name=platform.node())
 
 
 @router.post("/debug/unblock-dataset", dependencies=[requires(Scope.ADMIN)], summary="Release a stale training lease")
-def unblock_dataset() -> dict[str, str]:
+def unblock_dataset() -> Unblocked:
     """After a training was killed. A training that is alive goes on; two at once do no harm but take longer."""
     released = services().train_requests().unblock()
-    return {"message": "dataset unblocked" if released else "the dataset was not blocked"}
+    return Unblocked(message="dataset unblocked" if released else "the dataset was not blocked")

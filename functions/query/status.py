@@ -20,8 +20,8 @@ PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 class Health(BaseModel):
     """Whether this process can do its work. No more than a load balancer needs, since anybody may ask."""
 
-    live: bool = Field(description="Always true: it answers.")
-    ready: bool
+    live: bool = Field(examples=[True], description="Always true: it answers.")
+    ready: bool = Field(examples=[True])
     reason: str | None = Field(examples=["weights: model_unavailable"], description="What is wrong, in stable words.")
 
 
@@ -29,9 +29,9 @@ class Part(BaseModel):
     """How one of the parts is that the service needs."""
 
     name: str = Field(examples=["blobs"])
-    ready: bool
+    ready: bool = Field(examples=[True])
     reason: str | None = Field(examples=["store_unavailable"])
-    detail: str
+    detail: str = Field(examples=[""])
 
 
 class HealthDetails(Health):
@@ -39,7 +39,7 @@ class HealthDetails(Health):
 
     parts: list[Part]
     model_id: str = Field(examples=["20260102T030405.678900Z-0a1b"], description="`none` before the first training.")
-    model_age_s: float | None = Field(description="Since the model's fit read the gallery.")
+    model_age_s: float | None = Field(examples=[5400.0], description="Since the model's fit read the gallery.")
     gallery: str = Field(
         examples=["current"],
         description="`current` when the model knows the gallery as it is, `changed` when a training is due, `unknown` "

@@ -19,6 +19,11 @@ HTTP_SITE = "http"
 """`site` of detections whose image came over HTTP and not from a gateway."""
 
 
+CAMERA = "The camera, such as `entrance`; of the query and the form, the form wins."
+LOCATION = "Where it is, such as `lobby`; the form wins."
+PREDICTIONS = "How probable everybody enrolled is; the form wins."
+
+
 class Prediction(BaseModel):
     """A person's id, or `unknown`, and how probable it is."""
 
@@ -31,10 +36,10 @@ class Prediction(BaseModel):
 class BoundingBox(BaseModel):
     """Pixels of the image that was sent, EXIF orientation applied."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: float = Field(examples=[412.5])
+    top: float = Field(examples=[96.0])
+    right: float = Field(examples=[498.0])
+    bottom: float = Field(examples=[210.3])
 
 
 class FaceResult(BaseModel):
@@ -67,12 +72,12 @@ class Request:
     def __init__(
         self,
         image: Annotated[UploadFile, File(description="JPEG, PNG, WebP or BMP")],
-        camera_id: Annotated[str | None, Form(max_length=64)] = None,
-        location_id: Annotated[str | None, Form(max_length=64)] = None,
-        include_predictions: Annotated[bool | None, Form()] = None,
-        query_camera: Annotated[str | None, Query(alias="camera_id", max_length=64)] = None,
-        query_location: Annotated[str | None, Query(alias="location_id", max_length=64)] = None,
-        query_predictions: Annotated[bool | None, Query(alias="include_predictions")] = None,
+        camera_id: Annotated[str | None, Form(max_length=64, description=CAMERA)] = None,
+        location_id: Annotated[str | None, Form(max_length=64, description=LOCATION)] = None,
+        include_predictions: Annotated[bool | None, Form(description=PREDICTIONS)] = None,
+        query_camera: Annotated[str | None, Query(alias="camera_id", max_length=64, description=CAMERA)] = None,
+        query_location: Annotated[str | None, Query(alias="location_id", max_length=64, description=LOCATION)] = None,
+        query_predictions: Annotated[bool | None, Query(alias="include_predictions", description=PREDICTIONS)] = None,
     ) -> None:
         self.image = image
         self.camera = _either(camera_id, query_camera, "unspecified")

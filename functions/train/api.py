@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
 from functions.guard import requires
@@ -21,14 +21,16 @@ STATUS_PATH = "/api/v1/jobs/{job_id}"
 class JobStatus(BaseModel):
     """Long work, as it stands."""
 
-    job_id: str
-    kind: str
+    job_id: str = Field(examples=["0123456789abcdef0123456789abcdef"])
+    kind: str = Field(examples=["fit"], description="`embed`, `fit` or `embed_and_fit`")
     status: str = Field(examples=["succeeded"], description="`queued`, `running`, `succeeded` or `failed`")
-    progress: float = Field(ge=0, le=1)
-    created_at: str
-    updated_at: str
-    result: dict[str, Any]
-    error: str | None
+    progress: float = Field(ge=0, le=1, examples=[1.0])
+    created_at: str = Field(examples=["2026-01-02T03:04:05.678Z"])
+    updated_at: str = Field(examples=["2026-01-02T03:04:09.012Z"])
+    result: dict[str, Any] = Field(
+        examples=[{"model_id": "20260102T030405.678900Z-0a1b", "people": 40, "templates": 520}]
+    )
+    error: str | None = Field(examples=[None], description="`code: message` of one that failed")
 
 
 class ManifestDocument(BaseModel):
@@ -105,7 +107,7 @@ def train(response: Response) -> JobStatus:
 
 
 @router.get(STATUS_PATH, summary="How a job stands")
-def job_status(job_id: str) -> JobStatus:
+def job_status(job_id: Annotated[str, Path(examples=["0123456789abcdef0123456789abcdef"])]) -> JobStatus:
     """For callers that were answered 202."""
     return JobStatus(**job_document(services().train_requests().job(job_id)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -45,6 +46,29 @@ def test_every_route_says_what_it_is(client: TestClient) -> None:
     for path, methods in client.get("/openapi.json").json()["paths"].items():
         for method, operation in methods.items():
             assert operation["summary"] and operation["description"], f"{method} {path}"
+
+
+def test_every_route_shows_what_it_takes_and_gives(client: TestClient) -> None:
+    """Examples of what must be given and of all that is answered; a description of what may be given: an example there
+    would be filled in by "Try it out"."""
+    document = client.get("/openapi.json").json()
+    lacking = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for parameter in operation.get("parameters", []):
+                shown = parameter["schema"].get("examples") if parameter["required"] else parameter.get("description")
+                if not shown:
+                    lacking.append(f"{method} {path}: {parameter['name']}")
+            for status, answer in operation["responses"].items():
+                content = answer.get("content", {}).get("application/json")
+                if content and status.startswith("2") and "$ref" not in json.dumps(content["schema"]):
+                    lacking.append(f"{method} {path}: its answer has no model")
+    for name, schema in document["components"]["schemas"].items():
+        form = name.startswith("Body_")
+        for field, kind in schema.get("properties", {}).items():
+            if "$ref" not in json.dumps(kind) and not kind.get("description" if form else "examples"):
+                lacking.append(f"{name}.{field}")
+    assert lacking == []
 
 
 def test_the_page_needs_no_other_host(client: TestClient) -> None:
