@@ -123,6 +123,7 @@ def get_person(person_id: PersonPath) -> PersonDocument:
 def remove_person(person_id: PersonPath) -> Removed:
     """Removes images, templates and the person's part of every model, at once."""
     services().enroll().remove_person(person_id)
+    services().follow_model()
     return Removed(message="removed")
 
 

@@ -51,8 +51,9 @@ class TestDataset:
         assert answer.status_code == 200 and answer.json()["added"] is False
         assert enrolled.get("/dataset").json()["face_ids"][0]["number_of_images"] == 1
 
-    def test_a_removed_person_is_gone_everywhere_at_once(self, enrolled: TestClient, running: Services, jpeg) -> None:
-        assert enrolled.delete("/dataset/Barack Obama").status_code == 200
+    @pytest.mark.parametrize("path", ["/dataset/Barack Obama", "/api/v1/people/Barack Obama"])
+    def test_a_removed_person_is_gone_everywhere_at_once(self, enrolled: TestClient, path: str, jpeg) -> None:
+        assert enrolled.delete(path).status_code == 200
         assert enrolled.get("/database/people").json() == {"people": [{"face_id": "joe_biden"}]}
         answer = enrolled.post("/face-recognition/get-results", files={"image": jpeg("demo_obama")}).json()
         assert [f["top_prediction"]["label"] for f in answer["faces"]] == [UNKNOWN]
