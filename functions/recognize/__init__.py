@@ -36,7 +36,7 @@ def alert_queue(message: func.QueueMessage) -> None:
 
 
 @bp.function_name("recognize_http")
-@bp.route(route="face-recognition/{*rest}", methods=["GET", "POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@bp.route(route="face-recognition/{*rest}", methods=["GET", "POST", "OPTIONS"], auth_level=func.AuthLevel.ANONYMOUS)
 async def recognize_http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """`/face-recognition/…`"""
     return await handle(req, context)

@@ -27,7 +27,7 @@ def train_timer(timer: func.TimerRequest) -> None:
 
 
 @bp.function_name("train_http")
-@bp.route(route="model/{*rest}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@bp.route(route="model/{*rest}", methods=["POST", "OPTIONS"], auth_level=func.AuthLevel.ANONYMOUS)
 async def train_http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """`/model/…`"""
     return await handle(req, context)

@@ -489,3 +489,13 @@ def test_the_platforms_trigger_is_guarded_too(services: Services, monkeypatch) -
 
     assert ask().status_code == 401
     assert ask(**header(services)).status_code == 200
+
+
+def test_a_browsers_question_before_it_calls_reaches_the_application() -> None:
+    """CORS is the application's to answer, so every HTTP trigger must let the question through."""
+    from function_app import app
+
+    app.functions_bindings = {}  # else the SDK takes a second reading for duplicates
+    triggers = [t.get_dict_repr() for f in app.get_functions() if (t := f.get_trigger())]
+    http_methods = [{str(getattr(m, "value", m)) for m in t["methods"]} for t in triggers if t["type"] == "httpTrigger"]
+    assert http_methods and all("OPTIONS" in methods for methods in http_methods)
