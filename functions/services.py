@@ -70,7 +70,7 @@ class Services:
                 detector=runtime.pack.detector,
                 embedder=runtime.pack.embedder,
                 live_model=runtime.live_model,
-                gate=self._gate(settings.recognize_min_face_px, settings.recognize_min_sharpness),
+                gate=self._gate(settings.recognize_min_size_px, settings.recognize_min_sharpness),
                 limits=self.image_limits(),
                 max_faces=settings.max_faces,
                 slot=runtime.slot,

@@ -114,7 +114,16 @@ class Settings(StoreSettings, TriggerSettings):
     )
     max_faces: int = Field(100, ge=1, le=1_000, description="Faces embedded in one image, the most confident first.")
 
-    recognize_min_face_px: int = Field(20, ge=12, le=1_000, description="Smaller faces are not looked for.")
+    recognize_min_face_px: int = Field(
+        32,
+        ge=12,
+        le=1_000,
+        description="Faces clearly smaller are not looked for in images that come over HTTP: the work grows with the "
+        "inverse square, and an embedder tells little of them.",
+    )
+    recognize_min_size_px: int = Field(
+        20, ge=1, le=1_000, description="Faces whose shorter side is smaller are rejected as `too_small`."
+    )
     recognize_min_sharpness: float = Field(
         0.0, ge=0, description="Blurrier faces are rejected as `too_blurred` (variance of the Laplacian at 112 px)."
     )
