@@ -45,7 +45,7 @@ class BlobEvents:
         if inbox is None:
             return 404, {"message": "no blob function of that name"}
         try:
-            events = [_Event(event) for event in json.loads(body)]
+            events = _parsed(body)
         except (ValueError, KeyError, TypeError, AttributeError):
             return 400, {"message": "not a list of events"}
         if kind == "SubscriptionValidation" and events:
@@ -63,6 +63,13 @@ class BlobEvents:
             return False
         inbox.send(event.blob, event.etag)
         return True
+
+
+def _parsed(body: bytes) -> list[_Event]:
+    events = json.loads(body)
+    if not isinstance(events, list):
+        raise TypeError("not a list")
+    return [_Event(event) for event in events]
 
 
 class _Event:

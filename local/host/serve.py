@@ -42,6 +42,7 @@ def serve(
     ready_callback: Callable[[str], None] | None = None,
     env: Mapping[str, str] | None = None,
     host_json: Path = DEFAULT_HOST_JSON,
+    lease_s: float = 60.0,
     stop_timeout_s: float = 30.0,
 ) -> None:
     """Runs the app's functions until a signal comes; must be called in the main thread.
@@ -55,6 +56,7 @@ def serve(
         port: 0 for any that is free.
         concurrency: messages of one function worked on at a time.
         ready_callback: called with the base URL once everything runs.
+        lease_s: how long a message is hidden at a time while its function runs, and after its host has died.
         env: app settings for `%NAME%` in bindings; the environment when it is None.
 
     Raises:
@@ -64,7 +66,7 @@ def serve(
     config = HostConfig.load(host_json)
     functions = index(app, os.environ if env is None else env)
     with _only_host(backend.notes.data_dir), _bound(host, port) as listening, _pool() as pool:
-        triggers = Triggers(functions, backend, config, concurrency=concurrency)
+        triggers = Triggers(functions, backend, config, concurrency=concurrency, lease_s=lease_s)
         web = HttpApp(functions.http, prefix=config.route_prefix, pool=pool, blob_events=triggers.blob_events())
         triggers.recover()
         done = asyncio.run(_run(web, triggers, listening, host, ready_callback, stop_timeout_s))

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from local.host.poison import PoisonQueues
+from shared.adapters.azure.access import AzureAccess
 from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
+from shared.ports import BlobStore, WorkQueue
 
 ROOT = Path(__file__).parents[3]
 QUEUE = "toy-work"
@@ -31,11 +33,12 @@ def until(condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
 class ToyHost:
     """Starts and ends `python -m tests.unit.host.toy`, and looks at what it did."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, access: AzureAccess | None = None, **env: str) -> None:
         self.folder = folder
         self.store = LocalStore(folder / "data")
-        self.queue = LocalWorkQueue(self.store)
-        self.blobs = LocalBlobStore(self.store)
+        self.queue: WorkQueue = LocalWorkQueue(self.store) if access is None else access.work_queue()
+        self.blobs: BlobStore = LocalBlobStore(self.store) if access is None else access.blob_store()
+        self._env = env if access is None else {"TOY_STORAGE": access.connection_string, **env}
         self.poison = PoisonQueues(self.queue, self.store)
         self.process: subprocess.Popen[bytes] | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -51,7 +54,7 @@ class ToyHost:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.unit.host.toy", str(self.folder)],
                 cwd=ROOT,
-                env=os.environ | {"TOY_QUEUE": QUEUE, "TOY_SCHEDULE": SCHEDULE} | env,
+                env=os.environ | {"TOY_QUEUE": QUEUE, "TOY_SCHEDULE": SCHEDULE} | self._env | env,
                 stderr=errors,
             )
         self._processes.append(self.process)

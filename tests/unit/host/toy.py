@@ -15,8 +15,9 @@ from pathlib import Path
 
 import azure.functions as func
 
-from local.host.backend import EmbeddedBackend
+from local.host.backend import Backend, EmbeddedBackend, StorageBackend
 from local.host.serve import serve
+from shared.adapters.azure.access import AzureAccess
 from shared.adapters.local import LocalStore
 from shared.errors import StoreUnavailable
 
@@ -74,7 +75,9 @@ def make_app(folder: Path) -> func.FunctionApp:
         assert context.function_name == "queue_work"
         do(message.get_body().decode())
 
-    @app.blob_trigger("blob", "candidates/{name}.txt", "AzureWebJobsStorage")
+    source = func.BlobSource(os.environ.get("TOY_SOURCE", func.BlobSource.LOGS_AND_CONTAINER_SCAN.value))
+
+    @app.blob_trigger("blob", "candidates/{name}.txt", "AzureWebJobsStorage", source=source)
     async def blob_work(blob: func.InputStream) -> None:
         do(blob.read().decode())
 
@@ -83,6 +86,15 @@ def make_app(folder: Path) -> func.FunctionApp:
         note(f"tick {timer.past_due}")
 
     return app
+
+
+def make_backend(folder: Path) -> Backend:
+    store = LocalStore(folder / "data")
+    connection_string = os.environ.get("TOY_STORAGE")
+    if connection_string is None:
+        return EmbeddedBackend(store)
+    access = AzureAccess(connection_string=connection_string)
+    return StorageBackend(access.blob_store(), access.work_queue(), store)
 
 
 def main() -> None:
@@ -96,11 +108,12 @@ def main() -> None:
 
     serve(
         make_app(folder),
-        EmbeddedBackend(LocalStore(folder / "data")),
+        make_backend(folder),
         port=int(os.environ.get("TOY_PORT", "0")),
         concurrency=int(os.environ.get("TOY_CONCURRENCY", "2")),
         ready_callback=ready,
         host_json=folder / "host.json",
+        lease_s=float(os.environ.get("TOY_LEASE_S", "60")),
         stop_timeout_s=float(os.environ.get("TOY_STOP_S", "10")),
     )
 
