@@ -206,7 +206,8 @@ def test_every_setting_is_described_in_the_operators_page_with_its_default():
         assert field.description
         if field.default_factory is None:
             shown = described[name].strip().strip("`").replace(",", "")
-            assert shown == ("empty" if str(field.default) == "" else str(field.default).lower().removesuffix(".0")), name
+            default = str(field.default).lower().removesuffix(".0")
+            assert shown == (default or "empty"), name
 
 
 def test_the_gateway_imports_nothing_of_the_project_but_shared():
