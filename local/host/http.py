@@ -156,6 +156,9 @@ class HttpApp:
 
 
 def _from_here(scope: Scope) -> bool:
+    """Whether the caller is on this machine, and not a proxy that speaks for others."""
+    if any(name in (b"forwarded", b"x-forwarded-for") for name, _ in scope["headers"]):
+        return False
     try:
         return ipaddress.ip_address(scope["client"][0]).is_loopback
     except (TypeError, ValueError):

@@ -192,6 +192,8 @@ def test_event_grid_is_answered_as_the_platform_answers(by_events: ToyHost) -> N
     for body in ("", "{", "{}", "[1]", '[{"eventType": "x"}]', '[{"eventType": "x", "data": null}]'):
         assert httpx.post(url + HOOK.format("blob_work"), content=body).status_code == 400, body
     assert httpx.get(url + HOOK.format("blob_work")).status_code == 404
+    proxied = httpx.post(url + HOOK.format("blob_work"), json=[], headers={"x-forwarded-for": "192.0.2.1"})
+    assert proxied.status_code == 404, "a proxy on this machine does not let others in"
 
 
 def test_an_event_that_comes_twice_is_two_deliveries(by_events: ToyHost) -> None:
