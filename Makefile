@@ -83,8 +83,9 @@ bench-recognition: $(DEV_STAMP) models  ## accuracy on labelled photographs; LFW
 bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service, beside the seed's pipeline
 	$(BIN)/python -m bench.throughput
 
-bench-reliability: $(DEV_STAMP) models  ## kill -9 while crops arrive; nothing may be lost or doubled
-	$(BIN)/python -m bench.reliability
+bench-reliability: $(DEV_STAMP) $(NODE_STAMP) models  ## kill -9 while crops arrive; nothing may be lost or doubled
+	$(BIN)/python -m bench.reliability --backend local
+	$(BIN)/python -m bench.reliability --backend azure
 
 bench-edge: $(DEV_STAMP) models  ## bytes and people of the gateway's choice, beside sending every face of every frame
 	$(BIN)/python -m bench.edge
