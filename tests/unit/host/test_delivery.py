@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from local.host.ledger import SUSPECT_AFTER, Ledger, Work
 from local.host.listener import Gate, Listener, Renewer
 from local.host.poison import PoisonQueues
 from shared.adapters.local import LocalStore, LocalWorkQueue
+from shared.adapters.local.schema import MIGRATIONS
+from shared.adapters.local.store import DATABASE_NAME
 from shared.errors import InvalidInput, StoreUnavailable
 from shared.ports import QueueMessage
 from tests.unit.host.conftest import until
@@ -253,3 +257,49 @@ def test_of_two_that_want_to_be_alone_the_second_is_told(tmp_path: Path) -> None
             order.append(("second", granted))
     waiting.join(5)
     assert order == [("second", False), ("first", True)]
+
+
+def test_a_repeat_of_what_was_given_up_half_way_is_given_up_again(bench: Bench) -> None:
+    """A host that dies between the two steps of giving up leaves both; the message is not tried once more."""
+    bench.queue.send(WORK.queue, "x")
+    message = take(bench)
+    for _ in range(WORK.limit):
+        bench.ledger._note_failure(message, "ValueError")
+    bench.queue.renew(message, visibility_timeout_s=0)
+    assert bench.ledger.take(WORK, lease_s=60) is None
+    (poison,) = bench.poison.list()
+    assert (poison.body, poison.reason) == ("x", "ValueError")
+
+
+def test_what_is_known_of_a_message_ends_with_it(bench: Bench) -> None:
+    for body in ("done", "given up"):
+        bench.queue.send(WORK.queue, body)
+    assert bench.ledger.complete(take(bench))
+    message = take(bench)
+    bench.ledger.fail(Work("work", WORK.queue, WORK.poison_queue, limit=1, retry_delay_s=0.0), message, "why")
+    bench.poison.drop()
+    with bench.store.reading() as db:
+        for table in ("host_deliveries", "host_poison"):
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0  # noqa: S608
+
+
+def test_a_folder_of_an_earlier_host_keeps_what_it_knew(tmp_path: Path) -> None:
+    folder = tmp_path / "earlier"
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / DATABASE_NAME)) as db:
+        for migration in MIGRATIONS[:3]:
+            db.executescript(migration)
+        for queue in (WORK.queue, WORK.poison_queue):
+            db.execute("INSERT INTO messages (queue, body, inserted_at, visible_at) VALUES (?, 'x', 0, 0)", (queue,))
+        db.execute("INSERT INTO host_deliveries VALUES (1, 2, 1, 0, 'why')")
+        db.execute("INSERT INTO host_poison VALUES (2, 'work', ?, 'why', 3, 0)", (WORK.queue,))
+        db.execute("PRAGMA user_version = 3")
+        db.commit()
+    store = LocalStore(folder)
+    queue = LocalWorkQueue(store)
+    ledger = Ledger(store, queue)
+    (poison,) = PoisonQueues(queue, store).list()
+    assert (poison.reason, poison.source_queue, poison.dequeue_count) == ("why", WORK.queue, 3)
+    assert ledger.recover() == 1
+    assert ledger._note(queue.peek(WORK.queue)[0]).deaths == 1
+    store.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +141,21 @@ def test_a_host_json_that_cannot_be_used_is_told(tmp_path: Path, text: str) -> N
     (tmp_path / "host.json").write_text(text)
     with pytest.raises(ConfigurationError, match=r"host\.json"):
         HostConfig.load(tmp_path / "host.json")
+
+
+@pytest.mark.parametrize(
+    ("setting", "source", "event_grid"),
+    [({}, "EventGrid", True), ({"FACERELAY_BLOB_TRIGGER_SOURCE": "polling"}, "LogsAndContainerScan", False)],
+)
+def test_one_setting_rules_the_decorator_and_the_host(setting: dict[str, str], source: str, event_grid: bool) -> None:
+    program = (
+        "import json, os; from function_app import app; from local.host.index import index;"
+        "env = {'FACERELAY_TRAIN_SCHEDULE': '0 0 * * * *', **os.environ};"
+        "(trigger,) = [f.get_trigger() for f in app.get_functions() if f.get_trigger().type == 'blobTrigger'];"
+        "(blob,) = index(app, env).blobs;"
+        "print(json.dumps([trigger.get_dict_repr()['source'], blob.event_grid]))"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FACERELAY_")} | setting
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [source, event_grid]
