@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.errors import (
     ConfigurationError,
@@ -42,6 +43,7 @@ STATUS_OF: Final[tuple[tuple[type[FacerelayError], int], ...]] = (
 
 RETRY_AFTER_S: Final = 5
 OURS_TO_MEND: Final = "something is wrong on our side; it has been logged"
+METHODS: Final = ("GET", "POST", "DELETE")
 CHALLENGE: Final = 'Bearer realm="facerelay"'
 
 
@@ -103,4 +105,13 @@ def add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
         code = ImageTooLarge.code if error.status_code == 413 else "http"
-        return error_response(error.status_code, str(error.detail), code, error.headers)
+        headers = dict(error.headers or {})
+        if "Allow" in headers:
+            headers["Allow"] = ", ".join(method for method in METHODS if _takes(request, method))
+        return error_response(error.status_code, str(error.detail), code, headers)
+
+
+def _takes(request: Request, method: str) -> bool:
+    """Whether the request's path has this method. The framework asks only the first route of the path."""
+    asked = {**request.scope, "method": method}
+    return any(route.matches(asked)[0] is Match.FULL for route in request.app.router.routes)

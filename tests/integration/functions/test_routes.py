@@ -69,6 +69,12 @@ class TestDataset:
         refused(client.put("/dataset/nobody"), 405, "http")
 
     @pytest.mark.parametrize(
+        ("path", "methods"), [("/dataset", "GET"), ("/dataset/nobody", "POST, DELETE"), ("/api/v1/people", "GET, POST")]
+    )
+    def test_a_wrong_method_is_told_the_right_ones(self, client: TestClient, path: str, methods: str) -> None:
+        assert client.options(path).headers["allow"] == methods
+
+    @pytest.mark.parametrize(
         "path", ["..%2F..%2Fetc", "%2e%2e", "a%00b", "%F0%9F%98%80", "x" * 65, "x" * 300, "%20", "-rf", "a%0Ab"]
     )
     @pytest.mark.parametrize("method", ["POST", "DELETE"])
