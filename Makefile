@@ -14,7 +14,7 @@ NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability bench-edge \
+.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -86,9 +86,6 @@ bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service
 bench-reliability: $(DEV_STAMP) $(NODE_STAMP) models  ## kill -9 while crops arrive; nothing may be lost or doubled
 	$(BIN)/python -m bench.reliability --backend local
 	$(BIN)/python -m bench.reliability --backend azure
-
-bench-edge: $(DEV_STAMP) models  ## bytes and people of the gateway's choice, beside sending every face of every frame
-	$(BIN)/python -m bench.edge
 
 bench-cold-start: $(DEV_STAMP) models  ## from a cold process to the app, and to the first recognised face
 	$(BIN)/python -m bench.cold_start

@@ -16,6 +16,7 @@ class Benchmark(StrEnum):
     RECOGNITION = "recognition"
     THROUGHPUT = "throughput"
     RELIABILITY = "reliability"
+    COLD_START = "cold_start"
 
 
 def bench(context: typer.Context, name: Annotated[Benchmark, typer.Argument(help="What to measure.")]) -> None:
