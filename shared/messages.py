@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_DEQUEUE_COUNT = 5
+"""Attempts before the host gives a message up; host.json says the same to the platform."""
+
 TRAIN_QUEUE = "train-requests"
 """Queue that the train function listens to."""
 

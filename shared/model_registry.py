@@ -65,7 +65,7 @@ class ModelRegistry:
             raise IntegrityError("the pointer to the live model is unreadable") from error
 
     def publish(self, bundle: Bundle) -> None:
-        """Writes a bundle, then moves the pointer to it. Of a bundle that is not published nothing is left.
+        """Writes a bundle, then moves the pointer to it. Of a bundle that has to give way nothing is left.
 
         Raises:
             Conflict: the live model is of a later gallery, or somebody in this one was erased meanwhile.
@@ -92,7 +92,7 @@ class ModelRegistry:
 
     def _move_pointer(self, model_id: str, document: bytes) -> None:
         while True:
-            live = self.pointer()
+            live, etag = self._live()
             if live is not None and live.model_id >= model_id:
                 raise Conflict(f"model {live.model_id} is live already and knows a later gallery; train again")
             if not list(self._blobs.list(MODELS, prefix=f"{model_id}/{MANIFEST_FILE}")):
@@ -103,12 +103,20 @@ class ModelRegistry:
                     POINTER,
                     document,
                     content_type="application/json",
-                    if_match=live.etag if live else None,
-                    if_absent=live is None,
+                    if_match=etag,
+                    if_absent=etag is None,
                 )
             except PreconditionFailed:
                 continue  # somebody else moved it between the read and the write: compare again
             return
+
+    def _live(self) -> tuple[Pointer | None, str | None]:
+        """The live model, and the pointer's ETag: an unreadable pointer names no model, and may be replaced."""
+        try:
+            pointer = self.pointer()
+        except IntegrityError:
+            return None, self._blobs.properties(MODELS, POINTER).etag
+        return pointer, pointer.etag if pointer else None
 
     def manifest(self, pointer: Pointer) -> Manifest:
         """The manifest that a pointer promises.
@@ -162,8 +170,10 @@ class ModelRegistry:
             Whether any model did.
         """
         found = False
-        while (pointer := self.pointer()) is not None:
+        while True:
             try:
+                if (pointer := self.pointer()) is None:
+                    break
                 bundle = self.load(pointer)
                 knows = person_id in bundle.manifest.templates
                 cut = without_person(bundle, person_id, model_id=self._later_than(pointer.model_id)) if knows else None

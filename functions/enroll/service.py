@@ -179,8 +179,8 @@ class EnrollService:
     def remove_template(self, name: str, template_id: str) -> None:
         """Removes a template, its image, and what other embedders made of that image.
 
-        The templates go first: an image without them is swept with its person, a template without its image could
-        never be made anew.
+        The image goes first: what is interrupted then can be asked for again by the template that is left, while an
+        image without its template would come back with the next re-embedding.
 
         Raises:
             NotFound: the person has no such template.
@@ -190,11 +190,11 @@ class EnrollService:
         images = {template.image for template in templates if template.template_id == template_id}
         if not images:
             raise NotFound("this person has no such template")
+        for image in images:
+            self._blobs.delete(DATASET, image)
         for template in templates:
             if template.image in images:
                 self._people.delete_template(person_id, template.template_id)
-        for image in images:
-            self._blobs.delete(DATASET, image)
         logger.info("template removed", extra={"action": "template.remove"})
 
 

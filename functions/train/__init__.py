@@ -6,7 +6,7 @@ import azure.functions as func
 
 from functions.http import handle
 from functions.services import services
-from shared.messages import TRAIN_QUEUE, TrainRequest
+from shared.messages import MAX_DEQUEUE_COUNT, TRAIN_QUEUE, TrainRequest
 
 bp = func.Blueprint()  # type: ignore[no-untyped-call]
 
@@ -15,15 +15,17 @@ bp = func.Blueprint()  # type: ignore[no-untyped-call]
 @bp.queue_trigger(arg_name="message", queue_name=TRAIN_QUEUE, connection="AzureWebJobsStorage")
 def train_queue(message: func.QueueMessage) -> None:
     """Runs one training job."""
-    services().train().run(TrainRequest.model_validate_json(message.get_body()))
+    last_attempt = (message.dequeue_count or 1) >= MAX_DEQUEUE_COUNT
+    services().train().run(TrainRequest.model_validate_json(message.get_body()), last_attempt=last_attempt)
 
 
 @bp.function_name("train_timer")
 @bp.timer_trigger(arg_name="timer", schedule="%FACERELAY_TRAIN_SCHEDULE%", use_monitor=True)
 def train_timer(timer: func.TimerRequest) -> None:
     """Asks for a refit when the gallery has changed since the live model was fitted."""
-    if services().train().gallery_changed():
-        services().train_requests().request("fit")
+    requests = services().train_requests()
+    if requests.idle() and services().train().gallery_changed():
+        requests.request("fit")
 
 
 @bp.function_name("train_http")

@@ -28,8 +28,8 @@ from shared.domain import (
     gallery_hash,
     template_key,
 )
-from shared.errors import Busy, Conflict, InvalidInput, NotFound, PermanentError, TransientError
-from shared.matching.bundle import Bundle
+from shared.errors import Busy, Conflict, IntegrityError, InvalidInput, NotFound, PermanentError, TransientError
+from shared.matching.bundle import Bundle, Manifest
 from shared.matching.model import Operating, new_model_id
 from shared.messages import TRAIN_QUEUE, TrainRequest
 from shared.model_registry import ModelRegistry
@@ -80,6 +80,10 @@ class TrainRequests:
         while not (job := self._jobs.get_job(job_id)).finished and time.monotonic() < deadline:
             time.sleep(0.1)
         return job
+
+    def idle(self) -> bool:
+        """Whether no training is waiting or under way."""
+        return self._queue.length(TRAIN_QUEUE) == 0
 
     def job(self, job_id: str) -> Job:
         """Raises: NotFound."""
@@ -135,15 +139,19 @@ class TrainService:
         self._lease_ttl_s = lease_ttl_s
         self._slot = slot
         self._clock = clock
+        self._renewed_at = 0.0
 
-    def run(self, request: TrainRequest) -> Job:
-        """Runs one queued job. Running it again after a crash is safe.
+    def run(self, request: TrainRequest, *, last_attempt: bool = False) -> Job:
+        """Runs one queued job. Running it again after a crash, or after it was given up, is safe.
+
+        Args:
+            last_attempt: the host gives the message up when this fails; the job then says `failed`, not `queued`.
 
         Raises:
             TransientError: the host should try again; the job says so meanwhile.
         """
         job = self._jobs.get_job(request.job_id)
-        if job.finished:
+        if job.status == "succeeded":
             return job
         if not self._jobs.acquire_lease(TRAIN_LEASE, request.job_id, ttl_s=self._lease_ttl_s):
             self._queue.send(TRAIN_QUEUE, request.model_dump_json(by_alias=True), delay_s=BUSY_DELAY_S)
@@ -151,15 +159,15 @@ class TrainService:
         began, status = time.monotonic(), "repeated"
         try:
             with telemetry.span("train.run", kind=telemetry.CONSUMER, attributes={"kind": request.kind}):
-                job = self._run_leased(job, request.kind)
+                job = self._run_leased(job, request.kind, last_attempt)
             status = job.status
             return job
         finally:
             self._jobs.release_lease(TRAIN_LEASE, request.job_id)
             telemetry.TRAIN_DURATION.record(time.monotonic() - began, {"kind": request.kind, "status": status})
 
-    def _run_leased(self, job: Job, kind: JobKind) -> Job:
-        job = self._save(job, status="running")
+    def _run_leased(self, job: Job, kind: JobKind, last_attempt: bool) -> Job:
+        job, self._renewed_at = self._save(job, status="running", error=None), time.monotonic()
         try:
             result: dict[str, Any] = {}
             if kind in ("embed", "embed_and_fit"):
@@ -169,12 +177,23 @@ class TrainService:
         except PermanentError as error:
             logger.error("training failed: %s", error, extra={"action": "train.failed", "code": error.code})
             return self._save(job, status="failed", error=f"{error.code}: {error}")
-        except TransientError as error:
-            self._save(job, status="queued", error=f"{error.code}: {error}")
+        except Exception as error:
+            # Recorded for whoever waits for the job, whatever it was; the host retries and logs.
+            told = f"{error.code}: {error}" if isinstance(error, TransientError) else "unexpected: see the log"
+            self._save(job, status="failed" if last_attempt else "queued", error=told)
             raise
         return self._save(job, status="succeeded", progress=1.0, result=result)
 
     def _report(self, job: Job, progress: float) -> None:
+        """Notes the progress, and keeps the lease for as long as there is some.
+
+        Raises:
+            Busy: the lease ran out, and somebody else has it.
+        """
+        if time.monotonic() - self._renewed_at > self._lease_ttl_s / 3:
+            if not self._jobs.acquire_lease(TRAIN_LEASE, job.job_id, ttl_s=self._lease_ttl_s):
+                raise Busy("another training took over; this one will be tried again")
+            self._renewed_at = time.monotonic()
         self._save(job, progress=progress)
 
     def _save(self, job: Job, **changes: Any) -> Job:
@@ -184,25 +203,27 @@ class TrainService:
 
     def gallery_changed(self) -> bool:
         """Whether the live model was fitted to another gallery, or another embedder, than there is now."""
-        pointer = self._registry.pointer()
         keys = self._people.template_keys(self._embedder.embedder_id)
-        if pointer is None:
-            changed = bool(keys)
+        try:
+            pointer = self._registry.pointer()
+            manifest = None if pointer is None else self._registry.manifest(pointer)
+        except IntegrityError:  # damaged: only a new model mends it
+            changed = True
         else:
-            manifest = self._registry.manifest(pointer)
-            other_embedder = manifest.embedder["embedder_id"] != self._embedder.embedder_id
-            changed = other_embedder or manifest.gallery != gallery_hash(keys)
+            changed = bool(keys) if manifest is None else self._fitted_to_other(manifest, keys)
         telemetry.MODEL_BEHIND.set(changed, {})
         return changed
 
+    def _fitted_to_other(self, manifest: Manifest, keys: list[tuple[str, str]]) -> bool:
+        other_embedder = manifest.embedder["embedder_id"] != self._embedder.embedder_id
+        return other_embedder or manifest.gallery != gallery_hash(keys)
+
     def _fit(self, progress: Callable[[float], None]) -> dict[str, Any]:
-        for attempt in range(ATTEMPTS):
+        for _ in range(ATTEMPTS):
             bundle = self._fit_once(progress)
             try:
                 self._registry.publish(bundle)
             except Conflict:
-                if attempt == ATTEMPTS - 1:
-                    raise
                 continue  # an erasure overtook this fit: read the gallery again
             self._erase_whoever_left(bundle)
             self._registry.prune(KEPT_MODELS)
@@ -247,6 +268,8 @@ class TrainService:
         for index, image in enumerate(images):
             try:
                 ending = self._embed_image(image, known.get(image.name))
+            except NotFound:  # removed while the job was under way
+                ending = "deleted"
             except InvalidInput as error:  # damaged on the disk: one photograph must not stop all the others
                 logger.error("stored image is unreadable", extra={"action": "train.unreadable", "code": error.code})
                 ending = "unreadable"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from functions.access import Audit, Authenticator, RateLimits, check_scope, check_site
+from functions.access import Audit, Authenticator, RateLimits, check_scope
 from functions.admin.service import TokenService
 from shared import access
 from shared.access import LOOPBACK, AuditEntry, Caller, Scope, Token, issue
@@ -181,6 +181,40 @@ class TestAuthenticator:
         with pytest.raises(NotAuthenticated):
             authenticator.caller(text)
 
+    def test_steady_use_does_not_put_off_a_revocation(
+        self, tokens: Watched, service: TokenService, clock: TickingClock
+    ) -> None:
+        authenticator = Authenticator(tokens, required=True, cache_s=120, clock=clock)
+        text, token = service.create(Scope.ADMIN, lifetime=DAY)
+        authenticator.caller(text)
+        service.revoke(token.token_id)
+        for _ in range(2):
+            clock.advance(50)
+            authenticator.caller(text)
+        clock.advance(50)
+        with pytest.raises(NotAuthenticated):
+            authenticator.caller(text)
+
+    def test_a_use_that_is_noted_does_not_undo_forgetting(self, tokens: Watched, service: TokenService) -> None:
+        text, token = service.create(Scope.ADMIN, lifetime=DAY)
+
+        class Revoking(TickingClock):
+            """The token is revoked and forgotten while its caller is judged: after the lookup, before the note."""
+
+            looks = 0
+
+            def __call__(self) -> datetime:
+                self.looks += 1
+                if self.looks == 2:
+                    service.revoke(token.token_id)
+                    authenticator.forget(token.token_id)
+                return super().__call__()
+
+        authenticator = Authenticator(tokens, required=True, cache_s=30, clock=Revoking())
+        authenticator.caller(text)
+        with pytest.raises(NotAuthenticated):
+            authenticator.caller(text)
+
     def test_a_revocation_is_felt_at_once_where_it_was_made(
         self, authenticator: Authenticator, service: TokenService
     ) -> None:
@@ -255,12 +289,6 @@ class TestScopes:
         else:
             with pytest.raises(NotPermitted, match="admin"):
                 check_scope(caller, wanted)
-
-    def test_a_device_acts_for_its_own_site(self) -> None:
-        check_site(Caller("a", Scope.DEVICE, "hq"), "hq")
-        check_site(Caller("a", Scope.OPERATOR), "hq")
-        with pytest.raises(NotPermitted):
-            check_site(Caller("a", Scope.DEVICE, "hq"), "branch")
 
 
 class TestRateLimits:

@@ -14,7 +14,14 @@ from functions.enroll.service import KEPT_MARGIN, EnrollService, crop_to_face
 from shared.adapters.local import LocalBlobStore, LocalStore
 from shared.bootstrap import Stores
 from shared.domain import DATASET
-from shared.errors import Conflict, InvalidIdentifier, InvalidImage, NotFound, UnusableFace
+from shared.errors import (
+    Conflict,
+    InvalidIdentifier,
+    InvalidImage,
+    NotFound,
+    StoreUnavailable,
+    UnusableFace,
+)
 from shared.model_registry import ModelRegistry
 from shared.vision.decode import ImageLimits, decode_image
 from shared.vision.quality import QualityGate
@@ -234,6 +241,21 @@ class TestRemoval:
         with pytest.raises(NotFound):
             service.add_image("ann", portrait(RED))
         assert world.images() == [] and world.templates() == []
+
+    def test_a_template_whose_removal_was_interrupted_can_be_removed_again(self, world: World) -> None:
+        service = world.service()
+        service.add_person("ann")
+        template_id = service.add_image("ann", portrait(RED)).template_id
+
+        def away(container: str, name: str) -> bool:
+            raise StoreUnavailable("away")
+
+        world.stores.blobs.delete = away
+        with pytest.raises(StoreUnavailable):
+            service.remove_template("ann", template_id)
+        del world.stores.blobs.delete
+        service.remove_template("ann", template_id)
+        assert world.images() == [] and world.templates() == [], "no image that re-embedding could bring back"
 
     def test_somebody_removed_can_come_back(self, service: EnrollService, world: World) -> None:
         service.add_person("ann")

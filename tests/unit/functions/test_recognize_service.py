@@ -230,6 +230,19 @@ class TestCandidate:
         assert detections.everything() == []
 
     @pytest.mark.parametrize(
+        "name", ["branch/entrance/2026/01/02/x.png", "hq/exit/2026/01/02/x.png", "hq", "x.png", "/hq/entrance/x.png"]
+    )
+    def test_a_crop_filed_under_another_place_than_it_claims_fails_for_good(
+        self, service: DetectionService, detections: Detections, name: str
+    ) -> None:
+        outcome = service.store_candidate(name, portrait(RED), candidate(portrait(RED)).to_metadata())
+        assert (outcome.status, outcome.reason, outcome.candidate) == ("failed", "invalid_input", name)
+        assert detections.everything() == []
+
+    def test_places_are_compared_as_they_are_spelled_in_names(self, service: DetectionService) -> None:
+        assert deliver(service, portrait(RED), site="h q", camera="Tür/1").status == "detected"
+
+    @pytest.mark.parametrize(
         ("metadata", "code"),
         [
             ({}, "unknown_schema"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,9 +21,9 @@ from functions.train.service import (
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Stores
 from shared.domain import DATASET, MODELS, Person
-from shared.errors import NotFound, StoreUnavailable
+from shared.errors import IntegrityError, NotFound, StoreUnavailable
 from shared.matching.bundle import load_matcher
-from shared.messages import TRAIN_QUEUE, TrainRequest
+from shared.messages import MAX_DEQUEUE_COUNT, TRAIN_QUEUE, TrainRequest
 from shared.model_registry import ModelRegistry
 from shared.vision.decode import ImageLimits
 from tests.support import (
@@ -200,10 +201,63 @@ class TestJobs:
 
     def test_a_lasting_fault_fails_the_job_and_frees_the_lease(self, world: World) -> None:
         world.enrol("ann", RED)
-        world.stores.blobs.put(MODELS, "current.json", b"damaged")
-        job = world.run("fit")
+
+        def damaged() -> None:
+            raise IntegrityError("no such weights")
+
+        world.embedder.before = damaged
+        job = world.run("embed")
         assert job.status == "failed" and job.error.startswith("integrity: ")
         assert world.stores.jobs.acquire_lease(TRAIN_LEASE, "next", ttl_s=1)
+
+    def test_a_training_mends_a_damaged_pointer(self, world: World) -> None:
+        world.enrol("ann", RED)
+        world.stores.blobs.put(MODELS, "current.json", b"damaged")
+        assert world.service().gallery_changed() is True
+        assert world.run("fit").status == "succeeded"
+        assert world.live_people() == ("ann",)
+
+    @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a bug")])
+    def test_a_job_that_is_given_up_says_so_and_may_be_replayed(self, world: World, error: Exception) -> None:
+        world.enrol("ann", RED)
+        job = world.requests.request("embed")
+        request = TrainRequest(schema=1, job_id=job.job_id, kind="embed")
+
+        def fail() -> None:
+            raise error
+
+        world.embedder.before = fail
+        for last_attempt, status in ((False, "queued"), (True, "failed")):
+            with pytest.raises(type(error)):
+                world.service().run(request, last_attempt=last_attempt)
+            assert world.requests.job(job.job_id).status == status
+        assert "a bug" not in world.requests.job(job.job_id).error
+        world.embedder.before = lambda: None
+        assert world.service().run(request).status == "succeeded"
+
+    def test_the_lease_is_kept_for_as_long_as_there_is_progress(self, world: World, monkeypatch) -> None:
+        for colour in (RED, GREEN, BLUE):
+            world.enrol("ann", colour)
+        moment = iter(range(0, 10_000, 30))
+        monkeypatch.setattr("functions.train.service.time.monotonic", lambda: float(next(moment)))
+        taken: list[bool] = []
+
+        def slow() -> None:
+            world.clock.advance(45.0)
+            taken.append(world.stores.jobs.acquire_lease(TRAIN_LEASE, "another", ttl_s=1))
+
+        world.embedder.before = slow
+        assert world.run("embed").status == "succeeded"
+        assert taken == [False] * 3, "three times 45 s under a lease of 60 s"
+
+    def test_nothing_is_asked_for_while_a_training_waits(self, world: World) -> None:
+        assert world.requests.idle()
+        world.requests.request("fit")
+        assert not world.requests.idle()
+
+    def test_the_host_gives_up_after_as_many_attempts_as_the_code_counts(self) -> None:
+        host = json.loads((Path(__file__).parents[3] / "host.json").read_text())
+        assert host["extensions"]["queues"]["maxDequeueCount"] == MAX_DEQUEUE_COUNT
 
     def test_a_job_as_json(self, world: World) -> None:
         document = job_document(world.run("fit"))
@@ -315,6 +369,18 @@ class TestEmbed:
         job = world.run("embed")
         assert (job.result["templates"], job.result["without_face"]) == (1, 1)
         assert [t.image for t in self.templates(world)] == ["ann/1.jpg"]
+
+    def test_an_image_that_is_removed_meanwhile_does_not_stop_the_others(self, world: World) -> None:
+        images = [world.enrol("ann", RED), world.enrol("ann", GREEN)]
+
+        def removed() -> None:
+            world.stores.blobs.delete(DATASET, images[1])
+            world.stores.blobs.delete(DATASET, images[0])
+
+        world.embedder.before = removed
+        job = world.run("embed")
+        assert job.status == "succeeded"
+        assert (job.result["templates"], job.result["deleted"]) == (1, 1)
 
     def test_an_image_that_is_damaged_does_not_stop_the_others(self, world: World) -> None:
         world.enrol("ann", RED)

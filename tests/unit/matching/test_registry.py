@@ -208,6 +208,17 @@ class TestErase:
         assert registry.pointer() is None
         assert registry.list_ids() == []
 
+    def test_an_unreadable_pointer_does_not_keep_the_person(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1, ann=ANN)))
+        blobs.put(MODELS, POINTER, b"{}")
+        assert registry.erase_person("ann") is True
+        assert registry.pointer() is None and registry.list_ids() == []
+
+    def test_an_unreadable_pointer_is_replaced_by_a_publication(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        blobs.put(MODELS, POINTER, b"{}")
+        registry.publish(bundle_of(model(1, ann=ANN)))
+        assert registry.pointer().model_id == model_id(1)
+
     def test_overtaken_by_a_training_it_erases_from_that_too(self, registry: ModelRegistry, blobs: Blobs) -> None:
         registry.publish(bundle_of(model(1, ann=ANN, bob=BOB)))
         overtaking = bundle_of(replace(model(1, ann=ANN, bob=BOB), model_id="20260102T030405.700000Z-ffff"))
