@@ -136,6 +136,7 @@ class Spool:
         self._changed = threading.Condition()
         self._serial = 0
         self._full = False
+        self._unread: set[Path] = set()
         for path in self._tmp.iterdir():
             self._set_aside(path)
         waiting = sorted(self._ready.iterdir())
@@ -196,7 +197,11 @@ class Spool:
             self._changed.notify()
 
     def take(self, timeout_s: float) -> SpoolEntry | None:
-        """Claims the oldest entry; None when there was none within the time. Damaged ones are set aside."""
+        """Claims the oldest entry; None when there was none within the time.
+
+        Damaged ones are set aside. One that cannot be read now, such as for want of file handles, is not damaged: it
+        goes to the end of the queue, and the rest of the time is waited out.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             with self._changed:
@@ -207,12 +212,22 @@ class Spool:
                 path = self._queue.pop(0)
             try:
                 raw = path.read_bytes()
-                return SpoolEntry(path, len(raw), decode_item(raw))
-            except (IntegrityError, OSError):
+                entry = SpoolEntry(path, len(raw), decode_item(raw))
+            except IntegrityError:
                 with self._changed:
-                    self._sizes.pop(path, None)
                     self._set_aside(path)
-                    self._changed.notify_all()
+                    self._forget(path)
+            except FileNotFoundError:
+                self._forget(path)
+                logger.error("an entry was gone", extra={"action": "spool_gone", "entry": path.name})
+            except (OSError, MemoryError) as error:
+                self._put_back(path, error)
+                time.sleep(max(0.0, deadline - time.monotonic()))
+                return None
+            else:
+                with self._changed:
+                    self._unread.discard(path)
+                return entry
 
     def done(self, entry: SpoolEntry) -> None:
         """The store has acknowledged it: deletes it."""
@@ -247,6 +262,23 @@ class Spool:
         with self._changed:
             return self._changed.wait_for(lambda: not self._sizes, timeout_s)
 
+    def _forget(self, path: Path) -> None:
+        with self._changed:
+            self._sizes.pop(path, None)
+            self._unread.discard(path)
+            self._changed.notify_all()
+
+    def _put_back(self, path: Path, error: Exception) -> None:
+        """To the end of the queue. Says so once, until everything can be read again."""
+        with self._changed:
+            first = not self._unread
+            self._unread.add(path)
+            self._queue.append(path)
+            self._changed.notify()
+        if first:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            logger.error("the spool cannot be read: %s; going on when it can", reason, extra={"action": "spool_unread"})
+
     def _note_full(self, reason: str) -> None:
         """Says so once, until there is room again."""
         if not self._full:
@@ -266,13 +298,16 @@ class Spool:
 
     def _prune(self, folder: Path) -> None:
         """What is kept for a look must not fill the disk: the oldest go when it is over a tenth of the bound."""
-        files = sorted((path for path in folder.iterdir() if path.is_file()), reverse=True)
         total = 0
-        for path in files:
-            total += path.stat().st_size
-            if total > self._limit_bytes * _ASIDE_SHARE:
-                path.unlink(missing_ok=True)
-                logger.warning("an old entry was dropped", extra={"action": "spool_prune", "entry": path.name})
+        try:
+            for path in sorted((path for path in folder.iterdir() if path.is_file()), reverse=True):
+                total += path.stat().st_size
+                if total > self._limit_bytes * _ASIDE_SHARE:
+                    path.unlink(missing_ok=True)
+                    logger.warning("an old entry was dropped", extra={"action": "spool_prune", "entry": path.name})
+        except OSError:
+            # Another thread prunes too, or the disk does not answer: the next one that is set aside tries again.
+            return
 
 
 def _write_durably(path: Path, raw: bytes) -> None:

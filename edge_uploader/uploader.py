@@ -87,15 +87,17 @@ class Uploader:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            entry = self._spool.take(_POLL_S)
-            if entry is None:
-                continue
+            entry = None
             try:
-                self._deliver(entry)
+                entry = self._spool.take(_POLL_S)
+                if entry is not None:
+                    self._deliver(entry)
             except Exception:
                 # The edge of the thread: an unforeseen error must neither end it nor lose the crop.
-                logger.exception("sending failed", extra={"action": "upload_error", "blob": entry.item.name})
-                self._spool.give_back(entry)
+                blob = None if entry is None else entry.item.name
+                logger.exception("sending failed", extra={"action": "upload_error", "blob": blob})
+                if entry is not None:
+                    self._spool.give_back(entry)
                 self._stop.wait(self._backoff_max_s)
 
     def _deliver(self, entry: SpoolEntry) -> None:

@@ -295,3 +295,46 @@ def test_kill_9_in_the_middle_of_writing_loses_nothing_that_was_taken(folder):
     assert len(found) - len(acknowledged) <= 4
     assert len({taken.name for taken in found}) == len(found)
     assert all(sha256_hex(t.data) == sha256_hex(int(t.name).to_bytes(4, "big") * 5000) for t in found)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "x"), MemoryError()])
+def test_an_entry_that_cannot_be_read_now_is_not_damaged_and_waits(folder, monkeypatch, caplog, error):
+    spool = Spool(folder)
+    spool.put(item(1))
+    spool.put(item(2))
+
+    def fails(path):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fails)
+        began = time.monotonic()
+        assert spool.take(0.1) is None
+        assert time.monotonic() - began >= 0.1, "it waits instead of asking the disk again at once"
+        assert [spool.take(0) for _ in range(3)] == [None] * 3
+    assert (spool.waiting, spool.counts.torn) == (2, 0)
+    assert [r.action for r in caplog.records] == ["spool_unread"]
+    assert sorted(taken.name for taken in drain(spool)) == [item(1).name, item(2).name]
+    assert list((folder / "torn").iterdir()) == []
+
+
+def test_an_entry_that_somebody_deleted_is_forgotten(folder):
+    spool = Spool(folder)
+    spool.put(item(1))
+    spool.put(item(2))
+    min((folder / "ready").iterdir()).unlink()
+    assert drain(spool) == [item(2)]
+    assert (spool.waiting, spool.counts.torn) == (0, 0)
+
+
+def test_a_folder_that_cannot_be_pruned_stops_nothing(folder, monkeypatch):
+    spool = Spool(folder)
+    spool.put(item(1))
+    entry = spool.take(0)
+
+    def fails(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    spool.refuse(entry, "no")
+    assert (spool.waiting, spool.counts.refused) == (0, 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
+import resource
 import threading
 import time
 
@@ -132,3 +136,41 @@ def test_crops_put_while_it_runs_are_sent(spool):
     uploader.stop()
     assert len(store.blobs) == 45
     assert store.puts == 45
+
+
+def test_without_a_file_handle_left_nothing_is_torn_and_all_is_sent_later(spool, tmp_path):
+    """The kernel's own refusal to open another file."""
+    for number in range(6):
+        spool.put(item(number))
+    store = FaultyBlobStore()
+    uploader = Uploader(spool, store, backoff_s=0.001, backoff_max_s=0.01)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # so that no handle comes free below the limit
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        uploader.start()
+        time.sleep(0.3)
+        assert store.puts == 0 and spool.waiting == 6
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert spool.wait_empty(10)
+    assert all(thread.is_alive() for thread in uploader._threads)
+    uploader.stop()
+    assert len(store.blobs) == uploader.counts.uploaded == 6
+    assert spool.counts.torn == 0 and list((tmp_path / "spool" / "torn").iterdir()) == []
+
+
+def test_an_unforeseen_error_of_the_spool_ends_no_thread(spool, monkeypatch):
+    take, failed = spool.take, threading.Event()
+
+    def fails_once(timeout_s):
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EIO, "Input/output error")
+        return take(timeout_s)
+
+    monkeypatch.setattr(spool, "take", fails_once)
+    spool.put(item())
+    assert upload(spool, FaultyBlobStore(), threads=1).uploaded == 1
