@@ -253,6 +253,7 @@ class Camera:
             track.id = self._tracker.next_id()
             self._stats.tracks += 1
             self._send(track.id, self._cut(frame, track.face))
+            self._numbers.pop(track.id, None)
         return seen
 
     def _follow(self, frame: Frame, faces: list[Face]) -> list[Track]:

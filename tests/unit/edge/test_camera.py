@@ -112,6 +112,8 @@ def test_every_frame_sends_every_face_as_the_seed_does(spool):
     camera.run()
     sent = candidates(spool)
     assert len(sent) == len({c.track for c in sent}) == len({c.blob_name for c in sent}) == 25
+    assert [c.shot for c in sent] == [0] * 25
+    assert not camera._numbers, "a track of one picture is over: nothing is remembered of it"
 
 
 def test_images_that_are_no_film_are_not_tracked(spool):
