@@ -18,6 +18,8 @@ import numpy as np
 from shared.domain import UNKNOWN, Detection, Float32Array, require_utc, sha256_hex
 
 KEPT_TRACKS: Final = 20
+KEPT_VISITS: Final = 200
+"""Of one camera: its document stays below 1 MB, and Cosmos DB takes 2 MB, however many strangers pass in an hour."""
 KEPT_AFTER: Final = timedelta(hours=1)
 """A visit is forgotten when nothing was added to it for the gap and this, by the wall clock: a gateway that was offline
 sends what it has kept in one go, so that what belongs together still meets."""
@@ -111,7 +113,8 @@ class VisitRules:
             now: by the wall clock.
 
         Returns:
-            The detection's visit, and all visits of the camera that are still worth keeping.
+            The detection's visit, and all visits of the camera that are still worth keeping, the last touched last: at
+            most `KEPT_VISITS`, the longest untouched are forgotten first.
         """
         oldest = now - timedelta(seconds=self.gap_s) - KEPT_AFTER
         live = [visit for visit in visits if visit.touched_at >= oldest]
@@ -121,7 +124,7 @@ class VisitRules:
             default=None,
         )
         grown = _grown(own, detection, now) if own is not None else _opened(detection, now)
-        return grown, [visit for visit in live if visit is not own] + [grown]
+        return grown, [*(visit for visit in live if visit is not own), grown][-KEPT_VISITS:]
 
     def _belongs(self, visit: Visit, detection: Detection) -> bool:
         if visit.id == detection.id:

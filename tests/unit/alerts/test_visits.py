@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.alerts import KEPT_TRACKS, Visit, VisitRules, place_of
+from shared.alerts import KEPT_TRACKS, KEPT_VISITS, Visit, VisitRules, place_of
 from shared.domain import UNKNOWN, Detection, Float32Array
 from tests.contract.test_detections import make_detection
 from tests.support import unit
@@ -125,6 +126,24 @@ def test_tracks_are_kept_up_to_a_number() -> None:
     for number in range(KEPT_TRACKS + 5):
         visit, visits = RULES.joined(visits, stranger(number, 0, track=f"t{number}", embedding=EVE), START)
     assert len(visits) == 1 and visit.tracks == tuple(f"t{number}" for number in range(5, KEPT_TRACKS + 5))
+
+
+def test_visits_are_kept_up_to_a_number_and_the_newest_are() -> None:
+    visits: list[Visit] = []
+    for number in range(KEPT_VISITS + 50):
+        _, visits = RULES.joined(visits, stranger(number, 0, track=f"t{number}"), START)
+        seen_again, visits = RULES.joined(visits, stranger(0, 1, track="t0"), START)
+        assert seen_again.id == "id0000", "who is before the camera all the time is not forgotten"
+        assert len(visits) <= KEPT_VISITS
+    newest = [f"id{number:04}" for number in range(51, KEPT_VISITS + 50)]
+    assert [visit.id for visit in visits] == [*newest, "id0000"]
+
+
+def test_as_many_visits_as_are_kept_are_half_of_what_cosmos_takes() -> None:
+    tracks = tuple(f"{number:040}" for number in range(KEPT_TRACKS))
+    embedding = unit(*range(1, 513))
+    visit = Visit("0" * 64, UNKNOWN, START, START, START, tracks, embedding, 1000)
+    assert len(json.dumps([visit.to_document()] * KEPT_VISITS)) < 1_000_000
 
 
 def test_two_cameras_are_two_places() -> None:
