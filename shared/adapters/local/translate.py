@@ -31,7 +31,8 @@ def translated(what: str) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise _from_sqlite(error, what) from error
     except OSError as error:
-        raise _from_system(error, what) from error
+        # Without the path, which a traceback would bring into the log: a crop of a person lies under the person's id.
+        raise _from_system(error, what) from OSError(error.errno, error.strerror)
 
 
 def _from_sqlite(error: sqlite3.DatabaseError, what: str) -> FacerelayError:

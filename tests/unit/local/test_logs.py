@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from local.logs import JsonFormatter
 from shared import telemetry
+from shared.adapters.local import LocalBlobStore, LocalStore
+from shared.domain import DATASET
+from shared.errors import StoreUnavailable
 
 
 def line(record: logging.LogRecord) -> dict[str, object]:
@@ -53,6 +58,25 @@ def test_an_error_comes_with_its_traceback() -> None:
     except KeyError:
         made.exc_info = sys.exc_info()
     assert "test_an_error_comes_with_its_traceback" in str(line(made)["exception"])
+
+
+def test_a_disk_that_fails_does_not_tell_whose_photo_it_was(tmp_path: Path) -> None:
+    """The system's error holds the path, and that of an enrolled photo the person's id."""
+    store = LocalStore(tmp_path / "data")
+    blobs = LocalBlobStore(store)
+    person, name = "eve-the-person", "eve-the-person/photo.jpg"
+    blobs.put(DATASET, name, b"data")
+    for path in (tmp_path / "data").rglob(f"{person}/*"):
+        path.unlink()
+        path.mkdir()  # reading a folder fails: EISDIR
+    made = record()
+    with pytest.raises(StoreUnavailable) as caught:
+        blobs.get(DATASET, name)
+    made.exc_info = (caught.type, caught.value, caught.tb)
+    text = str(line(made))
+    assert "IsADirectoryError" in text and "reading a blob" in text
+    assert person not in text and str(tmp_path / "data") not in text
+    store.close()
 
 
 def test_a_record_knows_the_trace_that_it_is_of() -> None:
