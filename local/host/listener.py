@@ -41,9 +41,10 @@ class Renewer:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:
+        """Renews nothing more. Waits until `deadline` (`time.monotonic`) for a renewal that is being made."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     @contextmanager
     def holding(self, message: QueueMessage) -> Iterator[Held]:

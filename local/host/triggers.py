@@ -104,18 +104,24 @@ class Triggers:
             worker.stop()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits for what is in hand, and gives back what does not end in time. False when there was any."""
+        """Waits for what is in hand, and gives back what does not end in time.
+
+        Returns:
+            False when somebody is still at work: a function, or a look into a store that does not answer.
+        """
+        if self._loop is None:
+            return True
         deadline = time.monotonic() + timeout_s
         done = all([worker.join(deadline) for worker in self._workers])
-        if self._pump.is_alive():
-            self._pump.join()
-            self._renewer.stop()
+        self._pump.join(max(0.0, deadline - time.monotonic()))
+        # Last, since what is in hand is renewed until its time is over.
+        self._renewer.stop(deadline)
         for held in self._renewer.held():
             with held.lock:
                 if not held.finished:
                     held.finished = True
                     self._give_back(held.message)
-        return done
+        return done and not self._pump.is_alive()
 
     def _give_back(self, message: QueueMessage) -> None:
         try:

@@ -46,7 +46,11 @@ class Bench:
         listener = Listener(work, self.ledger, renewer, run, concurrency=concurrency)
         renewer.start()
         listener.start()
-        self._stops += [listener.stop, lambda: listener.join(time.monotonic() + 5), renewer.stop]
+        self._stops += [
+            listener.stop,
+            lambda: listener.join(time.monotonic() + 5),
+            lambda: renewer.stop(time.monotonic() + 5),
+        ]
         return listener
 
     def close(self) -> None:
