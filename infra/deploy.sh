@@ -12,7 +12,7 @@
 #   package       code and model weights into build/package.zip
 #   code          send the package; the platform installs requirements.txt
 #   subscription  eventgrid-subscription.bicep, once the code's blob trigger is known
-#   smoke         health, and one request that has to be refused
+#   smoke         health, and requests that have to be refused
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -202,9 +202,17 @@ step_smoke() {
   # A cold instance loads the models before it says that it is ready.
   run curl --fail --silent --show-error --retry 12 --retry-delay 10 --retry-all-errors --max-time 60 \
     "https://$host/health"
-  # Plain HTTP is sent elsewhere or refused, never answered.
-  answer=$(ask 301 curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}' "http://$host/health")
-  [[ $answer != 200 ]] || die "http://$host answered without TLS"
+  # Plain HTTP is sent elsewhere or refused, never answered. curl fails when a connection is refused, and says 000.
+  answer=$(ask 301 curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}' "http://$host/health" || true)
+  case $answer in
+    200) die "http://$host answered without TLS" ;;
+    000) printf 'deploy: http://%s does not answer, as it should be\n' "$host" >&2 ;;
+    *) ;;
+  esac
+  # Who shows no token learns nothing.
+  answer=$(ask 401 curl --silent --max-time 60 --output /dev/null --write-out '%{http_code}' \
+    "https://$host/database/people" || true)
+  [[ $answer == 401 ]] || die "https://$host/database/people answered ${answer:-nothing} without a token, not 401"
 }
 
 main() {

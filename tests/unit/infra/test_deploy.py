@@ -35,7 +35,7 @@ def tools(tmp_path: Path) -> Path:
         program.write_text(
             f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/calls"\n'
             'case "$*" in *functionApp*) echo app;; *functionHost*) echo app.example;; *storageAccount*) echo store;; '
-            '*eventTopic*) echo topic;; *http_code*) echo "${HTTP_CODE:-301}";; esac\n'
+            '*eventTopic*) echo topic;; *http_code*https://*) echo 401;; *http_code*) echo "${HTTP_CODE:-301}";; esac\n'
             f'case "$*" in *config-zip*) [ ! -e "{tmp_path}/fail" ] || {{ rm "{tmp_path}/fail"; exit 1; }};; esac\n'
         )
         program.chmod(0o755)
@@ -110,6 +110,25 @@ def test_the_smoke_test_fails_when_the_app_answers_without_tls(tools: Path) -> N
     done = deploy(*DEV, "--only", "smoke", tools=tools)
     assert done.returncode != 0
     assert "without TLS" in done.stderr
+
+
+def test_the_smoke_test_goes_on_when_nothing_listens_without_tls(tools: Path) -> None:
+    """What curl says and how it ends when a connection is refused."""
+    refused = 'case "$*" in *http_code*http://*) echo 000; exit 7;; esac\n'
+    (tools / "curl").write_text((tools / "curl").read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{refused}"))
+    done = deploy(*DEV, "--only", "smoke", tools=tools)
+    assert done.returncode == 0, done.stderr
+    assert "http://app.example does not answer" in done.stderr
+    assert "https://app.example/database/people" in calls(tools)[-1]
+
+
+@pytest.mark.parametrize("answer", ["echo 200", "echo 404", "echo 000; exit 28"])
+def test_the_smoke_test_fails_when_a_call_without_a_token_is_not_refused(answer: str, tools: Path) -> None:
+    script = (tools / "curl").read_text().replace("*http_code*https://*) echo 401", f"*http_code*https://*) {answer}")
+    (tools / "curl").write_text(script)
+    done = deploy(*DEV, "--only", "smoke", tools=tools)
+    assert done.returncode == 2
+    assert f"answered {answer.split()[1].rstrip(';')} without a token, not 401" in done.stderr
 
 
 @pytest.mark.parametrize(
