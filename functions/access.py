@@ -95,9 +95,11 @@ class Authenticator:
     def _note_use(self, token: Token, now: datetime) -> None:
         if token.last_used_at is not None and now - token.last_used_at < LAST_USE_RESOLUTION:
             return
-        used = replace(token, last_used_at=now)
         with self._lock:
-            self._cache[token.token_id] = (now, used)
+            found = self._cache.get(token.token_id)
+            # With the time of its lookup, or steady use would put off the next; and not once it was forgotten.
+            if found is not None and found[1] is token:
+                self._cache[token.token_id] = (found[0], replace(token, last_used_at=now))
         try:
             self._tokens.note_use(token.token_id, now)
         except FacerelayError as error:  # knowing when a token was used last is not worth a failed request
@@ -158,12 +160,6 @@ def check_scope(caller: Caller, scopes: tuple[Scope, ...]) -> None:
     """Raises: NotPermitted: none of the scopes is the caller's, and it is no administrator."""
     if not caller.may(*scopes):
         raise NotPermitted(f"this needs a token of scope {' or '.join((*scopes, Scope.ADMIN))}")
-
-
-def check_site(caller: Caller, site: str) -> None:
-    """Raises: NotPermitted: a device that acts for another site."""
-    if caller.scope is Scope.DEVICE and caller.site != site:
-        raise NotPermitted("a device token acts for its own site only")
 
 
 class Audit:
