@@ -36,10 +36,14 @@ class Services:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._made: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
 
     def _once(self, name: str, make: Callable[[], Service]) -> Service:
+        # A lock for each name: while models load for one service, every request still needs others, on the event loop.
         with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
             if name not in self._made:
                 self._made[name] = make()
             made: Service = self._made[name]

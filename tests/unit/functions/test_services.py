@@ -1,0 +1,63 @@
+"""The services of a process: made once each, and none waits for another that it does not need."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.services import Services
+from shared.bootstrap import Runtime
+from shared.settings import Settings
+from shared.vision import detectors
+from shared.vision.assets import load_registry
+from shared.vision.detectors import Pack
+from tests.support import ColourEmbedder, PatchDetector, local_stores
+
+LOADING_S = 2.0
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    with local_stores(tmp_path / "data") as stores:
+        settings = Settings(data_dir=tmp_path / "data", model_cache=tmp_path / "none")
+        yield Services(Runtime(settings, stores=stores))
+
+
+def test_what_every_request_needs_does_not_wait_for_models(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = threading.Event()
+
+    def load(*_: Any, **__: Any) -> Pack:
+        loading.set()
+        time.sleep(LOADING_S)
+        return Pack("colours", PatchDetector(), ColourEmbedder(), load_registry().embedder["facenet"])
+
+    monkeypatch.setattr(detectors, "load_pack", load)
+    with ThreadPoolExecutor(1) as pool:
+        warming_up = pool.submit(services.detections)
+        assert loading.wait(20)
+        asked = time.monotonic()
+        services.authenticator()
+        services.rate_limits()
+        services.audit()
+        assert time.monotonic() - asked < LOADING_S / 2
+        assert not warming_up.done()
+    assert warming_up.result() is services.detections()
+
+
+def test_callers_at_once_get_one_service(services: Services) -> None:
+    made: list[object] = []
+
+    def make() -> object:
+        time.sleep(0.05)
+        made.append(object())
+        return made[-1]
+
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: services._once("one", make), range(8)))
+    assert len(made) == 1 and all(one is made[0] for one in got)
