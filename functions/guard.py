@@ -1,7 +1,9 @@
 """What every request passes before a route sees it, and every answer on its way out.
 
-In this order: the declared length, who calls, how often; only then is the body read. A stranger's body never is. The
-answer gets the security headers, and an administrative call leaves its entry in the audit record before it is answered.
+In this order: the declared length, who calls, how often; only then is the body read. This layer never reads a
+stranger's. A host hands over whole requests, though, so it has collected the body by then, up to a limit of its own:
+the platform 100 MB, the embedded host what `serve` was told. The answer gets the security headers, and an
+administrative call leaves its entry in the audit record before it is answered.
 """
 
 from __future__ import annotations

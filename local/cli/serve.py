@@ -48,6 +48,7 @@ def serve(
     metrics: Annotated[bool, typer.Option(help="Collect metrics, for Prometheus at /metrics.")] = True,
 ) -> None:
     """Run HTTP, blob, queue and timer functions on this machine, until a signal comes."""
+    from functions.guard import FORM_OVERHEAD_BYTES
     from local.host.backend import open_backend
     from local.host.serve import serve as run_host
     from shared.bootstrap import worker_count
@@ -70,6 +71,7 @@ def serve(
             port=port,
             concurrency=worker_count(settings),
             env=env,
+            max_body_bytes=settings.max_image_bytes + FORM_OVERHEAD_BYTES,
             ready_callback=lambda url: messages.print(
                 f"facerelay is running at [bold]{url}[/]  (documentation: {url}/docs)", highlight=False
             ),

@@ -51,7 +51,7 @@ class HttpApp:
         prefix: host.json's `routePrefix`.
         pool: runs functions that are not async.
         blob_events: takes Event Grid's calls, from this machine only; the platform asks them for a key instead.
-        max_body_bytes: longer bodies are refused while they arrive.
+        max_body_bytes: longer bodies are refused while they arrive; Event Grid's calls have the platform's limit.
     """
 
     def __init__(
@@ -78,9 +78,8 @@ class HttpApp:
             status, headers, body = await self._answer(scope, receive)
         except _ClientGoneError:
             return
-        except _BodyTooLargeError:
-            message = f"the request is over {self._max_body_bytes} bytes"
-            status, headers, body = _error(413, "request_too_large", message)
+        except _BodyTooLargeError as error:
+            status, headers, body = _error(413, "image_too_large", f"the request is over {error} bytes")
         if scope["method"] == "HEAD":
             body = b""
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -94,14 +93,14 @@ class HttpApp:
             return _error(400, "invalid_input", "the path is not UTF-8")
         method: str = scope["method"]
         if self._blob_events is not None and (method, path) == ("POST", events.PATH) and _from_here(scope):
-            return await self._take_events(self._blob_events, scope, await self._body(scope, receive))
+            return await self._take_events(self._blob_events, scope, await self._body(scope, receive, MAX_BODY_BYTES))
         trigger, parameters, allowed = self._router.find(method, path)
         if trigger is None and method == "HEAD":
             method = "GET"
             trigger, parameters, _ = self._router.find(method, path)
         if trigger is None:
             return _unmatched(method, allowed)
-        request = _request(scope, method, path, parameters, await self._body(scope, receive))
+        request = _request(scope, method, path, parameters, await self._body(scope, receive, self._max_body_bytes))
         try:
             return _response(await self._call(trigger.function, request))
         except Exception:
@@ -137,10 +136,10 @@ class HttpApp:
             with self._guard:
                 self._in_threads -= 1
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, limit: int) -> bytes:
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            raise _BodyTooLargeError
+        if declared.isdigit() and int(declared) > limit:
+            raise _BodyTooLargeError(limit)
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -149,8 +148,8 @@ class HttpApp:
                 raise _ClientGoneError
             chunks.append(event.get("body", b""))
             size += len(chunks[-1])
-            if size > self._max_body_bytes:
-                raise _BodyTooLargeError
+            if size > limit:
+                raise _BodyTooLargeError(limit)
             if not event.get("more_body"):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

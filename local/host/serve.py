@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from local.host.backend import Backend
 from local.host.hostjson import HostConfig
-from local.host.http import HttpApp
+from local.host.http import MAX_BODY_BYTES, HttpApp
 from local.host.index import index
 from local.host.triggers import Triggers
 from shared.adapters.local.translate import translated
@@ -44,6 +44,7 @@ def serve(
     host_json: Path = DEFAULT_HOST_JSON,
     lease_s: float = 60.0,
     stop_timeout_s: float = 30.0,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> None:
     """Runs the app's functions until a signal comes; must be called in the main thread.
 
@@ -57,6 +58,7 @@ def serve(
         concurrency: messages of one function worked on at a time.
         ready_callback: called with the base URL once everything runs.
         lease_s: how long a message is hidden at a time while its function runs, and after its host has died.
+        max_body_bytes: of a request; bodies are collected before a function can ask who calls.
         env: app settings for `%NAME%` in bindings; the environment when it is None.
 
     Raises:
@@ -67,7 +69,9 @@ def serve(
     functions = index(app, os.environ if env is None else env)
     with _only_host(backend.notes.data_dir), _bound(host, port) as listening, _pool() as pool:
         triggers = Triggers(functions, backend, config, concurrency=concurrency, lease_s=lease_s)
-        web = HttpApp(functions.http, prefix=config.route_prefix, pool=pool, blob_events=triggers.blob_events())
+        events = triggers.blob_events()
+        prefix = config.route_prefix
+        web = HttpApp(functions.http, prefix=prefix, pool=pool, blob_events=events, max_body_bytes=max_body_bytes)
         triggers.recover()
         done = asyncio.run(_run(web, triggers, listening, host, ready_callback, stop_timeout_s))
         if not (done and web.idle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -143,6 +145,16 @@ def test_a_person_who_is_removed_is_unknown_soon(service: Service, jpeg) -> None
     assert within(NEW_MODEL_S, lambda: service.label(jpeg("demo_biden")) == UNKNOWN)
     service.call("GET", "/database/joe_biden/last-known-location", status=404)
     assert list((service.data_dir / "blobs" / "dataset").rglob("joe_biden/*")) == []
+
+
+def test_a_body_over_the_limit_of_images_is_refused_before_it_is_sent(service: Service) -> None:
+    """The host would collect it for anybody, up to the platform's 100 MB, before it is known who calls."""
+    address = urlsplit(service.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /face-recognition/get-results HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20000000\r\n\r\n"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
 def test_two_services_do_not_share_a_folder(service: Service) -> None:

@@ -247,7 +247,7 @@ def test_a_body_over_the_limit_is_refused_by_its_declared_length(app: func.Funct
 
     assert ask("POST", "/x", content=b"x" * 1000).status_code == 200
     refused = ask("POST", "/x", content=b"x" * 1001)
-    assert (refused.status_code, refused.json()["code"]) == (413, "request_too_large")
+    assert (refused.status_code, refused.json()["code"]) == (413, "image_too_large")
     assert called == [1000]
 
 

@@ -27,6 +27,13 @@ def test_http_queue_and_blobs_are_served_and_sigterm_ends_cleanly(toy: ToyHost) 
     assert toy.queue.length(QUEUE) == 0
 
 
+def test_a_body_over_the_limit_reaches_no_function(toy: ToyHost) -> None:
+    toy.start(TOY_MAX_BODY="1000")
+    assert httpx.post(f"{toy.url}/work/0", content=b"x" * 1000).status_code == 200
+    assert httpx.post(f"{toy.url}/work/0", content=b"x" * 1001).status_code == 413
+    assert len(toy.lines("begin")) == 1
+
+
 def test_answers_do_not_wait_for_acknowledgements(toy: ToyHost) -> None:
     toy.start()
     waits = []
