@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 import requests
 from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContainerClient, ContentSettings
 
 from shared.access import UploadGrant
@@ -50,8 +51,8 @@ class GrantClient:
         if not service_url.startswith("https://") and not is_loopback(service_url):
             raise ConfigurationError("FACERELAY_EDGE_SERVICE_URL must begin with https://")
         self._url = service_url.rstrip("/") + GRANT_PATH
-        self._headers = {"Authorization": f"Bearer {token}"}
         self._session = requests.Session()
+        self._session.auth = _Bearer(token)
 
     def grant(self) -> UploadGrant:
         """A new grant.
@@ -61,7 +62,7 @@ class GrantClient:
         """
         try:
             # Never redirected: the token is for this service alone.
-            answer = self._session.post(self._url, headers=self._headers, timeout=_TIMEOUT_S, allow_redirects=False)
+            answer = self._session.post(self._url, timeout=_TIMEOUT_S, allow_redirects=False)
             document = answer.json()
             if answer.status_code == HTTPStatus.OK:
                 return UploadGrant(str(document["url"]), parse_time(str(document["expires_at"])))
@@ -69,6 +70,17 @@ class GrantClient:
         except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
             raise StoreUnavailable(f"the service gave no upload grant ({type(error).__name__})") from error
         raise StoreUnavailable(f"the service gave no upload grant ({answer.status_code}): {why}")
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sends the token. As the session's own way to authenticate, so that no `.netrc` takes its place."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 class UploadStore:
@@ -82,7 +94,9 @@ class UploadStore:
     def __init__(self, grants: GrantClient, *, clock: Clock = utc_now, **options: Any) -> None:
         self._grants = grants
         self._clock = clock
-        self._options = options
+        # One for the clients of all grants: closing a client's own could end an upload that another thread has in hand.
+        self._transport = RequestsTransport(**options)
+        self._options = {**options, "transport": self._transport}
         self._container: ContainerClient | None = None
         self._renew_at: datetime | None = None
         self._ends: datetime | None = None
@@ -151,6 +165,7 @@ class UploadStore:
     def close(self) -> None:
         """Closes the connections. The store must not be used any more."""
         self._forget()
+        self._transport.close()
 
     def _granted(self) -> ContainerClient:
         """A client whose grant lasts for a while. While it does, a service that is away does no harm."""

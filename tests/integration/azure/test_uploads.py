@@ -226,6 +226,26 @@ class TestStore:
         assert dict(stored.properties.metadata) == candidate(b"crop").to_metadata()
         assert service.tokens == ["/api/v1/uploads Bearer frl_token"]
 
+    def test_a_netrc_does_not_take_the_tokens_place(
+        self, service: Service, grant: UploadGrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        service.gives(grant)
+        GrantClient(service.url, "frl_token").grant()
+        assert service.tokens == ["/api/v1/uploads Bearer frl_token"]
+
+    def test_grants_share_connections_which_end_with_the_store(self, service: Service, access: AzureAccess) -> None:
+        clock = TickingClock(datetime.now(UTC))
+        service.gives(*(access.upload_grants().grant(n * HOUR) for n in (1, 2)))
+        with store_of(service, clock) as store:
+            put(store, shot=0)
+            session, first = store._transport.session, store._container
+            clock.advance(50 * 60)
+            put(store, shot=1)
+            assert store._container is not first and store._transport.session is session is not None
+        assert store._transport.session is None
+
     def test_a_crop_that_is_there_is_not_written_again(
         self, service: Service, access: AzureAccess, grant: UploadGrant
     ) -> None:
