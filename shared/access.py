@@ -27,8 +27,8 @@ LAST_USE_RESOLUTION: Final = timedelta(minutes=1)
 class Scope(StrEnum):
     """What a token is for.
 
-    `device` may upload candidates and recognise, for its own site. `operator` may ask, enrol and train. `admin` may do
-    everything, and is needed to remove people and to manage tokens.
+    `device` may recognise, for its own site, and upload candidates, by grants that are bound to no site. `operator` may
+    ask, enrol and train. `admin` may do everything, and is needed to remove people and to manage tokens.
     """
 
     DEVICE = "device"
@@ -43,7 +43,7 @@ class Token:
     Attributes:
         token_id: 12 hex digits, not secret.
         secret_hash: SHA-256 of the secret, hex.
-        site: the only site that a device token acts for; None for the other scopes.
+        site: the only site that a device token acts for over HTTP, unlike its upload grants; None for the other scopes.
     """
 
     token_id: str
@@ -123,7 +123,9 @@ ANONYMOUS: Final = Caller("anonymous", None)
 
 @dataclass(frozen=True, slots=True)
 class UploadGrant:
-    """A short-lived way to create candidates, and nothing else.
+    """A short-lived way to create candidates and to set their index tags, and nothing else.
+
+    It covers the whole container: the site that a device's token names does not limit where it can write.
 
     Attributes:
         url: of the container, with its signature; as secret as a password.

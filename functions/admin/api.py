@@ -164,7 +164,11 @@ def audit(
     summary="A short-lived way to write candidates",
 )
 def grant_upload() -> UploadGrantDocument:
-    """For a gateway without an identity of its own. 409 on the local backend, which has no addresses to write to."""
+    """For a gateway without an identity of its own. 409 on the local backend, which has no addresses to write to.
+
+    The grant covers the whole container of candidates, whatever site the token is for: blobs can be created and index
+    tags set under any name, and nothing can be read, listed, overwritten or deleted.
+    """
     runtime = services().runtime
     grant = runtime.upload_grants.grant(timedelta(minutes=runtime.settings.upload_sas_minutes))
     return UploadGrantDocument(url=grant.url, expires_at=format_time(grant.expires_at))

@@ -30,7 +30,7 @@ from shared.domain import (
     percent_safe,
     sha256_hex,
 )
-from shared.errors import IntegrityError, PermanentError
+from shared.errors import IntegrityError, InvalidInput, PermanentError
 from shared.matching.model import MatcherModel
 from shared.ports import Clock, DetectionRepository, Detector, Embedder
 from shared.vision.decode import ImageLimits, decode_image
@@ -213,6 +213,7 @@ class DetectionService:
             site, camera = candidate.site, candidate.camera
             if content != candidate.sha256:
                 raise IntegrityError("the crop's bytes do not match the hash in its metadata")
+            _check_place(name, candidate)
             status, reason = self._recognize_candidate(name, data, candidate)
         except PermanentError as error:
             logger.warning("candidate failed: %s", error, extra={"action": "candidate.failed", "code": error.code})
@@ -301,6 +302,16 @@ class DetectionService:
             candidate=blob_name,
             embedding=found.embedding if keep else None,
         )
+
+
+def _check_place(name: str, candidate: Candidate) -> None:
+    """A crop is filed under the site and camera that it claims.
+
+    Raises:
+        InvalidInput: its name says otherwise.
+    """
+    if name.split("/")[:2] != candidate.blob_name.split("/")[:2]:
+        raise InvalidInput("the crop's name and its metadata are of different places")
 
 
 def _count(outcome: Outcome, candidate: Candidate | None) -> None:
