@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from local.host.inbox import BlobInbox
 from shared.adapters.local import LocalBlobStore, LocalStore
-from shared.ports import BlobStore
+from shared.ports import BlobProperties, BlobStore
+
+logger = logging.getLogger(__name__)
 
 _BATCH: Final = 200
 _REST_FACTOR: Final = 4
-"""A scan may take a fifth of the time, so that large containers are looked through less often."""
+"""Listing may take a fifth of the time, so that large containers are looked through less often."""
+_LONGEST_REST_S: Final = 30.0
 
 
 class BlobFeed(Protocol):
@@ -85,17 +89,21 @@ class ContainerScan:
         self._rest_s = rest_s
         self._clock_s = clock_s
         self._due_s = clock_s()
+        self._sending_s = 0.0
         self._receipts = self._stored_receipts()
 
     def run(self) -> int:
         began = self._clock_s()
         if began < self._due_s:
             return 0
+        self._sending_s = 0.0
         try:
             return self._scan()
         finally:
             ended = self._clock_s()
-            self._due_s = ended + max(self._rest_s, _REST_FACTOR * (ended - began))
+            # Sending is left out: it makes up for what came during a rest, and must not make the next one longer.
+            rest_s = _REST_FACTOR * (ended - began - self._sending_s)
+            self._due_s = ended + min(max(self._rest_s, rest_s), _LONGEST_REST_S)
 
     def _scan(self) -> int:
         container = self.inbox.trigger.container
@@ -107,7 +115,7 @@ class ContainerScan:
                 present.add(blob.name)
                 if self._receipts.get(blob.name) == blob.etag or not self.inbox.accepts(container, blob.name):
                     continue
-                self.inbox.send(blob.name, blob.etag)
+                self._send(blob)
                 unwritten[blob.name] = self._receipts[blob.name] = blob.etag
                 sent += 1
                 if len(unwritten) == _BATCH:
@@ -116,7 +124,14 @@ class ContainerScan:
         finally:
             self._write(unwritten)
         self._drop(self._receipts.keys() - present)
+        if sent:
+            logger.info("blobs found", extra={"action": "scanned", "sent": sent, "present": len(present)})
         return sent
+
+    def _send(self, blob: BlobProperties) -> None:
+        began = self._clock_s()
+        self.inbox.send(blob.name, blob.etag)
+        self._sending_s += self._clock_s() - began
 
     def _write(self, receipts: dict[str, str]) -> None:
         if receipts:

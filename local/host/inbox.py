@@ -89,7 +89,7 @@ class BlobInbox:
 
 
 def _log_dropped(message: QueueMessage, why: str) -> None:
-    logger.debug("blob is %s", why, extra={"action": f"blob_{why}", "message_id": message.id})
+    logger.info("blob is %s", why, extra={"action": f"blob_{why}", "message_id": message.id})
 
 
 def _parsed(body: str) -> tuple[str, str, str]:

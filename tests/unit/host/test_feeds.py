@@ -16,7 +16,7 @@ from local.host.inbox import BlobInbox
 from local.host.index import BlobTrigger, index
 from shared.adapters.local import LocalBlobStore, LocalStore, LocalWorkQueue
 from shared.errors import ConfigurationError, InvalidInput, StoreUnavailable
-from shared.ports import QueueMessage
+from shared.ports import BlobProperties, QueueMessage
 
 
 @pytest.fixture
@@ -216,6 +216,33 @@ def test_scans_rest_between_each_other(scanned: Scanned) -> None:
     assert scanned.scan.run() == 0, "not yet"
     scanned.now_s += 1.1
     assert scanned.scan.run() == 1
+
+
+def test_a_long_rest_comes_of_listing_and_not_of_sending(scanned: Scanned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what came during a rest would make the next one longer, and that one the next."""
+
+    def slow_send(*arguments: str) -> str:
+        scanned.now_s += 1
+        return LocalWorkQueue.send(scanned.queue, *arguments)
+
+    listing_s = 0.0
+
+    def slow_list(container: str) -> Iterator[BlobProperties]:
+        scanned.now_s += listing_s
+        return LocalBlobStore.list(scanned.blobs, container)
+
+    monkeypatch.setattr(scanned.queue, "send", slow_send)
+    monkeypatch.setattr(scanned.blobs, "list", slow_list)
+    for round_, (takes_s, rest_s) in enumerate([(0.0, 1), (2.0, 8), (100.0, 30)]):
+        listing_s = takes_s
+        for number in range(50):
+            scanned.blobs.put("candidates", f"{round_}-{number}.jpg", b"")
+        assert scanned.later() == 50
+        scanned.blobs.put("candidates", f"{round_}-after.jpg", b"")
+        scanned.now_s += rest_s - 0.1
+        assert scanned.scan.run() == 0
+        scanned.now_s += 0.2
+        assert scanned.scan.run() == 1
 
 
 def message(**changes: object) -> QueueMessage:
