@@ -181,7 +181,7 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
             listening.bind((host, port))
         except (OSError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                raise ConfigurationError(f"port {port} on {host} is in use; choose another") from error
+                raise ConfigurationError(f"port {port} on {host} is in use; choose another with --port") from error
             raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
         yield listening
 
