@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 
@@ -17,10 +17,13 @@ from edge_uploader.gateway import load_edge_detector, open_source
 from edge_uploader.settings import EdgeSettings
 from edge_uploader.sources import Frame
 from local.client import Client
-from local.draw import Box, draw_boxes, judged
-from shared.domain import Face, UInt8Array
+from local.draw import RED, Box, draw_boxes, judged
+from shared.domain import UNKNOWN, Face, UInt8Array
 from shared.errors import InvalidInput
 from shared.vision.decode import encode_jpeg
+
+GIVE_UP_S: Final = 15.0
+"""A camera or stream that gives no frame for so long is given up."""
 
 
 class LiveRecognition:
@@ -57,7 +60,10 @@ class LiveRecognition:
             SourceUnusable: it cannot be opened, or breaks off.
             InvalidInput: the video cannot be written.
         """
-        settings = self._settings.model_copy(update={"edge_fps": fps, "edge_skip_frames": skip_frames})
+        # A person waits for this: what does not open is given up, and not tried for ever as a gateway would.
+        settings = self._settings.model_copy(
+            update={"edge_fps": fps, "edge_skip_frames": skip_frames, "edge_stream_give_up_s": GIVE_UP_S}
+        )
         opened = open_source(source, settings)
         writer: cv2.VideoWriter | None = None
         counts, frames, faces = Counter[str](), 0, 0
@@ -66,7 +72,7 @@ class LiveRecognition:
             with ThreadPoolExecutor(self._parallel) as pool:
                 for frame in opened.frames():
                     boxes = list(pool.map(partial(self._judge, frame), self._faces(frame.image)))
-                    counts.update(box.text.rsplit(" ", 1)[0] for box in boxes if box.text)
+                    counts.update(box.text.rsplit(" ", 1)[0] or UNKNOWN for box in boxes if box.colour != RED)
                     frames, faces = frames + 1, faces + len(boxes)
                     writer = writer or _open_writer(output, frame.image, fps or 25.0)
                     writer.write(cv2.cvtColor(draw_boxes(frame.image, boxes), cv2.COLOR_RGB2BGR))

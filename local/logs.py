@@ -16,6 +16,15 @@ _SCALARS: Final = (str, int, float, bool, type(None))
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class LogFormat(StrEnum):
     """`text` for people, `json` for collectors: one object on each line."""
 

@@ -14,7 +14,7 @@ from functions.guard import requires
 from functions.query import status
 from functions.services import services
 from shared.access import Scope
-from shared.domain import Detection, format_time, parse_time
+from shared.domain import UNKNOWN, Detection, format_time, normalise_person_id, parse_time
 from shared.ports import DetectionFilter
 
 router = APIRouter(tags=["query"])
@@ -144,6 +144,8 @@ def detections(
     continuation: Annotated[str | None, Query(max_length=1_000, description="Of the page before")] = None,
 ) -> Detections:
     """Newest first, in pages."""
+    if person_id is not None and person_id != UNKNOWN:
+        person_id = normalise_person_id(person_id)
     where = DetectionFilter(person_id, site, camera, location, _moment(since), _moment(until))
     page = services().query().detections(where, page_size=page_size, continuation=continuation)
     return Detections(

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -26,9 +28,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs inst
 
 def fail(message: str, *, hint: str | None = None) -> NoReturn:
     """Ends the command with one clear line, and what to do next."""
-    messages.print(f"[bold red]error[/] {message}", highlight=False)
+    messages.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
     if hint:
-        messages.print(f"[dim]→ {hint}[/]", highlight=False)
+        messages.print(f"[dim]→ {escape(hint)}[/]", highlight=False)
     raise typer.Exit(1)
 
 
@@ -39,6 +41,11 @@ def clear_errors() -> Iterator[None]:
         yield
     except FacerelayError as error:
         fail(str(error))
+    except ValidationError as error:
+        if error.title not in ("Settings", "EdgeSettings"):
+            raise
+        told = (f"FACERELAY_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        fail("; ".join(told), hint="docs/settings.md and docs/edge.md describe every setting")
 
 
 def print_json(document: Any) -> None:
@@ -50,11 +57,11 @@ def print_json(document: Any) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table, or a line that says there is nothing to show."""
     if not rows:
-        console.print(f"{title}: nothing")
+        console.print(f"{title}: none")
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "id")  # ids are there to be copied
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console.print(table)

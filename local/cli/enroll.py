@@ -35,7 +35,9 @@ def folder(
         if person_id is not None:
             groups = {person_id: _images(path)}
         else:
-            groups = {sub.name: _images(sub) for sub in _subfolders(path)}
+            groups = {sub.name: images for sub in _subfolders(path) if (images := _found_images(sub))}
+            if not groups:
+                raise InvalidInput(f"no folder in {path} holds an image")
         client = Client(url, token=token)
         results = _add_all(client, groups, create=create_id or person_id is None)
         if train:
@@ -44,17 +46,23 @@ def folder(
     _report(results, as_json)
 
 
-def _images(path: Path) -> list[Path]:
+def _found_images(path: Path) -> list[Path]:
     from edge_uploader.sources import image_files
 
-    found = image_files(path)
+    return image_files(path)
+
+
+def _images(path: Path) -> list[Path]:
+    found = _found_images(path)
     if not found:
         raise InvalidInput(f"{path} holds no images")
     return found
 
 
 def _subfolders(path: Path) -> list[Path]:
-    found = sorted(sub for sub in path.iterdir() if sub.is_dir()) if path.is_dir() else []
+    if not path.is_dir():
+        raise InvalidInput(f"there is no folder {path}")
+    found = sorted(sub for sub in path.iterdir() if sub.is_dir())
     if not found:
         raise InvalidInput(f"{path} holds no folders, one a person; for one person's images give --person-id")
     return found
@@ -90,14 +98,15 @@ def add_one(client: Client, person: str, data: bytes) -> str:
 
 
 def _report(results: list[tuple[str, str, str]], as_json: bool) -> None:
-    added = sum(not outcome.startswith("refused") for _, _, outcome in results)
+    added = sum(outcome == "image added" for _, _, outcome in results)
+    known = sum("already" in outcome for _, _, outcome in results)
     if as_json:
         print_json([{"person": p, "image": i, "outcome": o} for p, i, o in results])
     else:
         if refused := [row for row in results if row[2].startswith("refused")]:
             print_table("Refused", ["person", "image", "why"], refused)
-        console.print(f"{added} of {len(results)} images added")
-    if added == 0:
+        console.print(f"{added} of {len(results)} images added" + (f", {known} were there already" if known else ""))
+    if added + known == 0:
         raise typer.Exit(1)
 
 

@@ -31,6 +31,20 @@ def people(url: Url = DEFAULT_URL, token: Token = "", as_json: Json = False) -> 
     return print_table("People", ["person", "images"], [(p["id_name"], p["number_of_images"]) for p in dataset])
 
 
+def remove(
+    person: Annotated[str, typer.Argument(help="Id of an enrolled person.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+) -> None:
+    """Remove a person: images, templates, and the part of every model that knows them. It cannot be undone."""
+    if not yes:
+        typer.confirm(f"Remove {person} and everything that recognises them?", abort=True)
+    with clear_errors():
+        Client(url, token=token).remove_person(person)
+    messages.print("removed")
+
+
 def whereis(
     person: Annotated[str, typer.Argument(help="Id of an enrolled person.")],
     url: Url = DEFAULT_URL,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from local.cli.console import clear_errors, fail, messages
-from local.logs import LogFormat, configure_logging
+from local.logs import LogFormat, LogLevel, configure_logging
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -43,7 +43,7 @@ def serve(
         BackendName | None,
         typer.Option(help="Where blobs, queues and documents are, instead of what FACERELAY_BACKEND says."),
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="What is not worth a line.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON for collectors.")] = LogFormat.TEXT,
     metrics: Annotated[bool, typer.Option(help="Collect metrics, for Prometheus at /metrics.")] = True,
 ) -> None:

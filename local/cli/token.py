@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from local.cli.console import Json, clear_errors, fail, messages, print_json, print_table
+from local.cli.console import Json, clear_errors, messages, print_json, print_table
 from shared.access import Scope, Token
 from shared.domain import format_time, utc_now
 
@@ -68,17 +68,11 @@ def revoke(token_id: Annotated[str, typer.Argument(help="The id that `list` show
 
 
 def _tokens() -> TokenService:
-    from pydantic import ValidationError
-
     from functions.admin.service import TokenService
     from shared.bootstrap import open_stores
     from shared.settings import Settings
 
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        fail("; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()))
-    return TokenService(open_stores(settings).tokens, utc_now)
+    return TokenService(open_stores(Settings()).tokens, utc_now)
 
 
 def _document(token: Token) -> dict[str, Any]:
@@ -102,4 +96,5 @@ def _state(token: Token) -> str:
 
 
 def _time(moment: Any) -> str:
-    return format_time(moment) if moment else "never"
+    """To the minute: a table is for looking, `--json` for comparing."""
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "never"

@@ -125,8 +125,13 @@ class TestTraining:
             thread.join()
         assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
 
-    def test_a_training_that_fails_says_so(self, client: TestClient, running: Services, work_off) -> None:
-        running.runtime.stores.blobs.put("models", "current.json", b"damaged")
+    def test_a_training_that_fails_says_so(
+        self, client: TestClient, running: Services, work_off, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused_for_good(*_: object) -> None:
+            raise ConfigurationError("a bundle that no store takes")
+
+        monkeypatch.setattr(running.runtime.registry, "publish", refused_for_good)
         job = client.post("/model/optimized-train").json()
         work_off()
         assert client.get(f"/api/v1/jobs/{job['job_id']}").json()["status"] == "failed"
