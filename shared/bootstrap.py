@@ -239,8 +239,8 @@ def open_alert_channels(settings: Settings) -> list[AlertChannel]:
 
 
 def worker_count(settings: StoreSettings) -> int:
-    """How many images are worked on at a time."""
-    return settings.inference_threads or os.cpu_count() or 1
+    """How many images are worked on at a time; one more than cores computes while another waits for Python's lock."""
+    return settings.inference_threads or (os.cpu_count() or 1) + 1
 
 
 class Runtime:

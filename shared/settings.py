@@ -70,7 +70,7 @@ class StoreSettings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="How many images are worked on at a time, one thread each. 0 means one for each core.",
+        description="How many images are worked on at a time, one thread each. 0 means one more than there are cores.",
     )
 
     @property
