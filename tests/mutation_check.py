@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation(
         "the pointer moves without its ETag",
         "shared/model_registry.py",
-        "if_match=live.etag if live else None,",
+        "if_match=etag,",
         "if_match=None,",
         ("tests/unit/matching/test_registry.py",),
     ),
@@ -99,8 +99,8 @@ MUTATIONS = (
     Mutation(
         "a message is tried once more than allowed",
         "local/host/ledger.py",
-        'if row["failures"] < work.limit:',
-        'if row["failures"] <= work.limit:',
+        "if self.failures >= work.limit:",
+        "if self.failures > work.limit:",
         ("tests/unit/host/test_delivery.py", "tests/unit/host/test_serve.py"),
     ),
     Mutation(
