@@ -36,6 +36,7 @@ from shared.settings import BlobTriggerSource, Settings, StoreSettings, TriggerS
 
 if TYPE_CHECKING:
     from shared.adapters.azure.access import AzureAccess
+    from shared.adapters.local import LocalStore
     from shared.adapters.webhook import WebhookNotifier
     from shared.alert_rules import AlertRules
     from shared.vision.assets import EmbedderTable
@@ -100,6 +101,13 @@ def open_upload_store(settings: StoreSettings, service_url: str, token: str) -> 
 
 
 def _local_stores(settings: StoreSettings) -> Stores:
+    from shared.adapters.local import LocalStore
+
+    return stores_over(LocalStore(settings.data_dir))
+
+
+def stores_over(store: LocalStore) -> Stores:
+    """Every adapter of the embedded backend, over one open store."""
     from shared.adapters.local import (
         LocalAlertRepository,
         LocalAuditRepository,
@@ -107,12 +115,10 @@ def _local_stores(settings: StoreSettings) -> Stores:
         LocalDetectionRepository,
         LocalJobRepository,
         LocalPersonRepository,
-        LocalStore,
         LocalTokenRepository,
         LocalWorkQueue,
     )
 
-    store = LocalStore(settings.data_dir)
     return Stores(
         LocalBlobStore(store),
         LocalWorkQueue(store),

@@ -18,18 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from shared.adapters.local import (
-    LocalAlertRepository,
-    LocalAuditRepository,
-    LocalBlobStore,
-    LocalDetectionRepository,
-    LocalJobRepository,
-    LocalPersonRepository,
-    LocalStore,
-    LocalTokenRepository,
-    LocalWorkQueue,
-)
-from shared.bootstrap import Stores
+from shared.adapters.local import LocalStore
+from shared.bootstrap import Stores, stores_over
 from shared.domain import Candidate, Face, Float32Array, Quality, Template, UInt8Array, sha256_hex, template_key
 from shared.matching.model import MatcherModel, Operating, SvmScale
 
@@ -71,19 +61,6 @@ def local_stores(folder: Path) -> Iterator[Stores]:
         yield stores_over(store)
     finally:
         store.close()
-
-
-def stores_over(store: LocalStore) -> Stores:
-    return Stores(
-        LocalBlobStore(store),
-        LocalWorkQueue(store),
-        LocalPersonRepository(store),
-        LocalDetectionRepository(store),
-        LocalJobRepository(store),
-        LocalTokenRepository(store),
-        LocalAuditRepository(store),
-        LocalAlertRepository(store),
-    )
 
 
 class PatchDetector:

@@ -29,8 +29,8 @@ def test_http_queue_and_blobs_are_served_and_sigterm_ends_cleanly(toy: ToyHost) 
 
 def test_a_body_over_the_limit_reaches_no_function(toy: ToyHost) -> None:
     toy.start(TOY_MAX_BODY="1000")
-    assert httpx.post(f"{toy.url}/work/0", content=b"x" * 1000).status_code == 200
-    assert httpx.post(f"{toy.url}/work/0", content=b"x" * 1001).status_code == 413
+    assert httpx.post(f"{toy.url}/toil/0", content=b"x" * 1000).status_code == 200
+    assert httpx.post(f"{toy.url}/toil/0", content=b"x" * 1001).status_code == 413
     assert len(toy.lines("begin")) == 1
 
 
@@ -81,7 +81,7 @@ def test_sigterm_answers_requests_in_hand(toy: ToyHost) -> None:
     answers: list[str] = []
 
     def ask() -> None:
-        answers.append(httpx.post(f"{toy.url}/work/0.7").text)
+        answers.append(httpx.post(f"{toy.url}/toil/0.7").text)
 
     asking = threading.Thread(target=ask)
     asking.start()

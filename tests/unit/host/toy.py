@@ -65,7 +65,7 @@ def make_app(folder: Path) -> func.FunctionApp:
     async def hello(req: func.HttpRequest) -> func.HttpResponse:
         return func.HttpResponse(f"hello {req.route_params['name']}")
 
-    @app.route("work/{seconds}", methods=["POST"])
+    @app.route("toil/{seconds}", methods=["POST"])
     def http_work(req: func.HttpRequest) -> str:
         do(f"sleep {req.route_params['seconds']}")
         return "done"
