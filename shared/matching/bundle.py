@@ -3,7 +3,9 @@
 Format of `models/{model_id}/`:
     manifest.json   what the model is, was made from and is worth; see `Manifest`
     matcher.npz     the arrays of `MatcherModel`, loaded with pickling forbidden
-    svm.joblib      the scikit-learn estimator, for offline analysis only; nothing on the serving path reads it
+    svm.joblib      a scikit-learn estimator, for offline analysis only; nothing on the serving path reads it
+
+Schema 1 kept prototypes and SVM apart; it is read still, as the one row a person that it amounts to.
 """
 
 from __future__ import annotations
@@ -11,20 +13,21 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
-from shared.domain import sha256_hex
+from shared.domain import Float32Array, sha256_hex
 from shared.errors import IntegrityError, InvalidInput, UnknownSchema
-from shared.matching.model import MatcherModel, Operating, SvmScale
+from shared.matching.model import MatcherModel, Operating
 
-BUNDLE_SCHEMA: Final = 1
+BUNDLE_SCHEMA: Final = 2
+_READ_SCHEMAS: Final = (1, BUNDLE_SCHEMA)
 MATCHER_FILE: Final = "matcher.npz"
 MANIFEST_FILE: Final = "manifest.json"
-_ARRAYS = ("mean", "prototypes", "weights", "bias")
+_ARRAYS = ("mean", "weights", "bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,14 @@ class Manifest:
         files: SHA-256 of each file.
         embedder: id, dimension and preprocessing of the embedder whose space this is.
         templates: how many templates each person had.
-        classifier: kind, and its parameters.
-        operating: threshold, slope and midpoint, and the target FPIR they stand for.
+        classifier: kind, its parameters, and what adding a person to it needs.
+        operating: threshold, slope and midpoint; thresholds of single cameras.
         calibration: what the threshold was set on; `calibrated` is False when a default holds.
         evaluation: figures of the fit.
         gallery: hash of the (person, template) pairs the fit read.
         versions: of Python and the libraries that fitted it.
+        people: hash of each person's templates that the fit read, so that the next fit knows who changed.
+        set_aside: templates that the fit left out, each with its person, reason and figures.
     """
 
     model_id: str
@@ -49,11 +54,13 @@ class Manifest:
     embedder: Mapping[str, Any]
     templates: Mapping[str, int]
     classifier: Mapping[str, Any]
-    operating: Mapping[str, float]
+    operating: Mapping[str, Any]
     calibration: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     gallery: str
     versions: Mapping[str, str]
+    people: Mapping[str, str] = field(default_factory=dict)
+    set_aside: Sequence[Mapping[str, Any]] = ()
     schema: int = BUNDLE_SCHEMA
 
     def to_json(self) -> bytes:
@@ -64,7 +71,7 @@ class Manifest:
         """Raises: IntegrityError: not a manifest. UnknownSchema: of a later version of facerelay."""
         try:
             fields = json.loads(data)
-            if fields["schema"] != BUNDLE_SCHEMA:
+            if fields["schema"] not in _READ_SCHEMAS:
                 raise UnknownSchema(f"model bundle schema {fields['schema']!r} is not {BUNDLE_SCHEMA}")
             return cls(**{key: value for key, value in fields.items() if key in cls.__slots__})
         except (ValueError, KeyError, TypeError) as error:
@@ -97,20 +104,31 @@ def load_matcher(bundle: Bundle) -> MatcherModel:
     manifest = bundle.manifest
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            person_ids = tuple(str(person_id) for person_id in arrays["person_ids"])
+            person_ids = tuple(arrays["person_ids"].tolist())
             loaded = {name: np.ascontiguousarray(arrays[name], dtype=np.float32) for name in _ARRAYS}
+            if manifest.schema == 1:
+                prototypes = np.ascontiguousarray(arrays["prototypes"], dtype=np.float32)
+                loaded |= _one_row_a_person(prototypes, loaded, manifest.classifier["svm_scale"])
         return MatcherModel(
             model_id=manifest.model_id,
             embedder_id=str(manifest.embedder["embedder_id"]),
             person_ids=person_ids,
-            svm=SvmScale(**manifest.classifier["svm_scale"]),
-            operating=Operating(
-                manifest.operating["threshold"], manifest.operating["slope"], manifest.operating["midpoint"]
-            ),
+            operating=Operating(**manifest.operating),
             **loaded,
         )
     except (InvalidInput, ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"model {manifest.model_id} is unreadable: {type(error).__name__}") from error
+
+
+def _one_row_a_person(
+    prototypes: Float32Array, loaded: Mapping[str, Float32Array], scale: Mapping[str, float]
+) -> dict[str, Float32Array]:
+    """Weights and bias of a schema 1 bundle, whose similarity was a weighted mean of cosine and scaled SVM margin."""
+    share, gain, offset = (np.float32(scale[name]) for name in ("weight", "gain", "offset"))
+    return {
+        "weights": (1 - share) * prototypes + share * gain * loaded["weights"],
+        "bias": share * (gain * loaded["bias"] + offset),
+    }
 
 
 def without_person(bundle: Bundle, person_id: str, *, model_id: str) -> Bundle:
@@ -126,6 +144,9 @@ def without_person(bundle: Bundle, person_id: str, *, model_id: str) -> Bundle:
         model_id=model_id,
         files={MATCHER_FILE: sha256_hex(data)},
         templates={known: count for known, count in bundle.manifest.templates.items() if known != person_id},
+        people={known: state for known, state in bundle.manifest.people.items() if known != person_id},
+        set_aside=[one for one in bundle.manifest.set_aside if person_id not in (one["person_id"], one.get("with"))],
+        schema=BUNDLE_SCHEMA,
     )
     return Bundle(manifest, {MATCHER_FILE: data})
 

@@ -1,16 +1,18 @@
 """The matcher as it is served: arrays, and the arithmetic that turns a probe into an identity.
 
-Two views of the same gallery are combined. A *prototype* is the normalised mean of a person's templates, compared by
-cosine; a *linear SVM* (one against the rest) knows what sets people apart. Prototypes say "far from everybody", which
-an SVM cannot; the SVM ranks look-alikes better. `functions/train/fit.py` makes these arrays, with scikit-learn;
-nothing here needs it, and nothing is unpickled.
+Every matcher that training can choose (cosine to a person's prototype, one-against-rest linear SVM, both together;
+with what each person's similarities are corrected by) is linear in the probe, so one row a person serves them all:
+
+    similarity to person j = weights[j] · centred probe + bias[j]
+
+`functions/train/` makes these arrays; nothing here needs scikit-learn, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Self
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from shared.domain import UNKNOWN, Float32Array, Identity
 from shared.errors import InvalidInput
+from shared.matching.index import PersonIndex, open_index
 
 NO_MODEL = "none"
 """`model_id` in answers while nobody is enrolled."""
@@ -52,28 +55,34 @@ class Operating:
         threshold: smallest similarity that is given a name.
         slope: of the logistic that maps similarity to confidence; positive.
         midpoint: similarity at which confidence is one half.
+        cameras: thresholds of cameras that have seen enough strangers for one of their own, by `camera_key`.
     """
 
     threshold: float
     slope: float
     midpoint: float
+    cameras: Mapping[str, float] = field(default_factory=dict)
+
+    def at(self, camera: str | None) -> float:
+        """The threshold that holds at a camera, see `camera_key`; the general one without."""
+        return self.threshold if camera is None else self.cameras.get(camera, self.threshold)
 
     def confidence(self, similarity: Float32Array) -> Float32Array:
-        """Probability, 0 to 1, that the probe is the person it resembles by `similarity` (any shape)."""
+        """Probability, 0 to 1, that the probe is the person it resembles by `similarity` (any shape).
+
+        Of probes that are one half enrolled people and one half strangers; see docs/recognition.md.
+        """
         exponent = np.clip(-self.slope * (similarity.astype(np.float64) - self.midpoint), -50.0, 50.0)
         return (1.0 / (1.0 + np.exp(exponent))).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class SvmScale:
-    """Puts an SVM margin on the cosine's scale, so that the two can be averaged.
+def camera_key(site: str, camera: str) -> str:
+    """How `Operating.cameras` names a camera. A site's name holds no slash.
 
-    `similarity = (1 − weight) · cosine + weight · (gain · margin + offset)`. With `weight` 0 the SVM only ranks.
+    >>> camera_key("museum", "door")
+    'museum/door'
     """
-
-    gain: float = 0.0
-    offset: float = 0.0
-    weight: float = 0.0
+    return f"{site}/{camera}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,32 +91,27 @@ class MatcherModel:
 
     Attributes:
         person_ids: the C people, sorted.
-        mean: (D,) float32, subtracted from every embedding; zero for a small gallery.
-        prototypes: (C, D) float32, unit rows, in the centred space.
-        weights: (C, D) float32, one-against-rest SVM normals; zero where no SVM was fitted.
+        mean: (D,) float32, subtracted from every embedding.
+        weights: (C, D) float32, one row a person.
         bias: (C,) float32.
+        index: finds the most similar people; by default over these arrays.
     """
 
     model_id: str
     embedder_id: str
     person_ids: tuple[str, ...]
     mean: Float32Array
-    prototypes: Float32Array
     weights: Float32Array
     bias: Float32Array
-    svm: SvmScale
     operating: Operating
+    index: PersonIndex = field(default=None, repr=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         people, dimension = len(self.person_ids), self.mean.shape[0]
-        if self.prototypes.shape != (people, dimension) or self.weights.shape != (people, dimension):
+        if self.weights.shape != (people, dimension) or self.bias.shape != (people,):
             raise InvalidInput("matcher arrays do not agree on people and dimension")
-        if self.bias.shape != (people,):
-            raise InvalidInput("matcher bias does not agree with the number of people")
-
-    @property
-    def has_svm(self) -> bool:
-        return bool(np.any(self.weights))
+        if self.index is None:
+            object.__setattr__(self, "index", open_index(self.weights, self.bias))
 
     def centre(self, embeddings: Float32Array) -> Float32Array:
         """(N, D) embeddings with the gallery's mean removed, unit rows again."""
@@ -122,47 +126,40 @@ class MatcherModel:
         Returns:
             (N, C) float32; higher is closer.
         """
-        centred = self.centre(embeddings)
-        cosine: Float32Array = centred @ self.prototypes.T
-        if self.svm.weight == 0.0:
-            return cosine
-        margin = centred @ self.weights.T + self.bias
-        scaled = self.svm.gain * margin + self.svm.offset
-        return ((1.0 - self.svm.weight) * cosine + self.svm.weight * scaled).astype(np.float32)
+        similarities: Float32Array = self.centre(embeddings) @ self.weights.T
+        similarities += self.bias
+        return similarities
 
-    def identify(self, embeddings: Float32Array) -> list[Identity]:
-        """The identity of each of N probes: the nearest person if near enough, else unknown."""
-        if not self.person_ids:
-            return [Identity(UNKNOWN, 0.0, 0.0, self.operating.threshold)] * len(embeddings)
-        similarities = self.similarities(embeddings)
-        return [self._decide(row, self._rank(row, probe)) for row, probe in zip(similarities, embeddings, strict=True)]
+    def identify(self, embeddings: Float32Array, camera: str | None = None) -> list[Identity]:
+        """The identity of each of N probes: the nearest person if near enough, else unknown.
 
-    def _rank(self, similarities: Float32Array, embedding: Float32Array) -> int:
-        """The person a probe is held against: the SVM's choice where it only ranks, else the most similar."""
-        if self.has_svm and self.svm.weight == 0.0:
-            return int(np.argmax(self.centre(embedding[None]) @ self.weights.T + self.bias))
-        return int(np.argmax(similarities))
-
-    def _decide(self, similarities: Float32Array, nearest: int) -> Identity:
-        similarity = similarities[nearest]
-        named = similarity >= self.operating.threshold
-        return Identity(
-            person_id=self.person_ids[nearest] if named else UNKNOWN,
-            similarity=float(similarity),
-            confidence=float(self.operating.confidence(similarity)),
-            threshold=self.operating.threshold,
-            nearest=self.person_ids[nearest],
-        )
+        Args:
+            camera: whose threshold holds, see `camera_key`.
+        """
+        threshold = self.operating.at(camera)
+        if not self.person_ids or not len(embeddings):
+            return [Identity(UNKNOWN, 0.0, 0.0, threshold)] * len(embeddings)
+        rows, similarities = self.index.nearest(self.centre(embeddings), 1)
+        confidences = self.operating.confidence(similarities[:, 0])
+        return [
+            Identity(
+                person_id=self.person_ids[row] if similarity >= threshold else UNKNOWN,
+                similarity=float(similarity),
+                confidence=float(confidence),
+                threshold=threshold,
+                nearest=self.person_ids[row],
+            )
+            for row, similarity, confidence in zip(rows[:, 0], similarities[:, 0], confidences, strict=True)
+        ]
 
     def confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
-        """(person_id, confidence) of everybody for one (D,) probe: whom `identify` chose first, then by likeness."""
+        """(person_id, confidence) of everybody for one (D,) probe, the likeliest first."""
         if not self.person_ids:
             return
         similarities = self.similarities(embedding[None])[0]
         confidences = self.operating.confidence(similarities)
-        nearest = self._rank(similarities, embedding)
-        for index in [nearest, *(other for other in np.argsort(-similarities) if other != nearest)]:
-            yield self.person_ids[index], float(confidences[index])
+        for row in np.argsort(-similarities, kind="stable"):
+            yield self.person_ids[row], float(confidences[row])
 
     def without(self, person_id: str, *, model_id: str) -> Self:
         """The same matcher under a new id that has never heard of `person_id`."""
@@ -171,9 +168,9 @@ class MatcherModel:
             self,
             model_id=model_id,
             person_ids=tuple(known for known in self.person_ids if known != person_id),
-            prototypes=self.prototypes[keep],
             weights=self.weights[keep],
             bias=self.bias[keep],
+            index=None,
         )
 
 
@@ -194,9 +191,7 @@ def empty_model(embedder_id: str, dimension: int, operating: Operating, *, model
         embedder_id=embedder_id,
         person_ids=(),
         mean=np.zeros(dimension, np.float32),
-        prototypes=np.zeros((0, dimension), np.float32),
         weights=np.zeros((0, dimension), np.float32),
         bias=np.zeros(0, np.float32),
-        svm=SvmScale(),
         operating=operating,
     )
