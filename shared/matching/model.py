@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from shared.domain import UNKNOWN, Float32Array, Identity
+from shared.domain import UNKNOWN, Embeddings, Float32Array, Identity
 from shared.errors import InvalidInput
 
 NO_MODEL = "none"
@@ -130,8 +130,15 @@ class MatcherModel:
         scaled = self.svm.gain * margin + self.svm.offset
         return ((1.0 - self.svm.weight) * cosine + self.svm.weight * scaled).astype(np.float32)
 
-    def identify(self, embeddings: Float32Array) -> list[Identity]:
-        """The identity of each of N probes: the nearest person if near enough, else unknown."""
+    def identify(self, probes: Embeddings) -> list[Identity]:
+        """The identity of each of N probes: the nearest person if near enough, else unknown.
+
+        Raises:
+            EmbedderMismatch: the probes are of another embedder than this model.
+        """
+        return self._identify(probes.of(self.embedder_id))
+
+    def _identify(self, embeddings: Float32Array) -> list[Identity]:
         if not self.person_ids:
             return [Identity(UNKNOWN, 0.0, 0.0, self.operating.threshold)] * len(embeddings)
         similarities = self.similarities(embeddings)
@@ -154,8 +161,16 @@ class MatcherModel:
             nearest=self.person_ids[nearest],
         )
 
-    def confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
-        """(person_id, confidence) of everybody for one (D,) probe: whom `identify` chose first, then by likeness."""
+    def confidences(self, probe: Embeddings) -> Iterator[tuple[str, float]]:
+        """(person_id, confidence) of everybody for one probe: whom `identify` chose first, then by likeness.
+
+        Raises:
+            EmbedderMismatch: the probe is of another embedder than this model.
+        """
+        (embedding,) = probe.of(self.embedder_id)
+        return self._confidences(embedding)
+
+    def _confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
         if not self.person_ids:
             return
         similarities = self.similarities(embedding[None])[0]

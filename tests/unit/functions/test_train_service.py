@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from functions.train.embed import Reembedder
+from functions.train.fitting import FitSettings, Fitter
 from functions.train.service import (
     BUSY_DELAY_S,
     TRAIN_LEASE,
-    FitSettings,
+    Slice,
     TrainRequests,
     TrainService,
     job_document,
@@ -35,9 +37,10 @@ from tests.support import (
     OPERATING,
     RED,
     ColourEmbedder,
-    PatchDetector,
     TickingClock,
+    colour_pack,
     colour_vector,
+    packs_of,
     picture,
     png,
     portrait,
@@ -56,6 +59,10 @@ class Embedder(ColourEmbedder):
         return super().embed(images, faces)
 
 
+def fit_settings(embedder_id: str) -> FitSettings:
+    return FitSettings({"embedder_id": embedder_id, "dimension": DIMENSION}, OPERATING, 0.01)
+
+
 class World:
     """A training service over real stores, with a clock that a test can move."""
 
@@ -70,16 +77,20 @@ class World:
     def service(self) -> TrainService:
         return TrainService(
             people=self.stores.people,
-            blobs=self.stores.blobs,
             jobs=self.stores.jobs,
             queue=self.stores.queue,
             registry=self.registry,
-            detector=PatchDetector(),
-            embedder=self.embedder,
-            limits=ImageLimits(),
-            settings=FitSettings({"embedder_id": EMBEDDER_ID, "dimension": DIMENSION}, OPERATING, 0.01),
+            packs=packs_of(colour_pack(self.embedder)),
+            reembedder=Reembedder(
+                people=self.stores.people,
+                blobs=self.stores.blobs,
+                limits=ImageLimits(),
+                slot=threading.Semaphore(1),
+                clock=self.clock,
+            ),
+            fitter=Fitter(people=self.stores.people, settings=fit_settings, clock=self.clock),
+            migrate=lambda report: Slice(True, 1.0),
             lease_ttl_s=60.0,
-            slot=threading.Semaphore(1),
             clock=self.clock,
         )
 
@@ -279,11 +290,12 @@ class TestGalleryChanged:
         world.stores.people.delete_person("ann")
         assert service.gallery_changed() is True
 
-    def test_another_embedder_is_another_gallery(self, world: World) -> None:
+    def test_another_initial_pack_changes_nothing(self, world: World) -> None:
+        """What answers is changed by a migration, and not by a setting."""
         world.enrol("ann", RED)
         world.run("fit")
-        world.embedder.embedder_id = "other.1"
-        assert world.service().gallery_changed() is True
+        world.embedder = Embedder("other.1")
+        assert world.service().gallery_changed() is False
 
 
 class TestErasureMeanwhile:

@@ -16,9 +16,10 @@ from shared.adapters.local import LocalBlobStore, LocalStore
 from shared.domain import MODELS, UNKNOWN, sha256_hex
 from shared.errors import Conflict, IntegrityError, PreconditionFailed, StoreUnavailable
 from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, load_matcher
-from shared.matching.model import NO_MODEL, MatcherModel, empty_model
-from shared.model_registry import POINTER, LiveModel, ModelRegistry
-from tests.support import DIMENSION, EMBEDDER_ID, OPERATING, TickingClock, matcher, unit
+from shared.matching.model import NO_MODEL, MatcherModel
+from shared.model_registry import POINTER, ModelRegistry
+from shared.serving import LiveModel
+from tests.support import EMBEDDER_ID, TickingClock, colour_pack, matcher, packs_of, probes, unit
 from tests.unit.matching.bundles import bundle_of
 
 ANN, BOB = unit(1, 0, 0, 0, 0, 0, 0, 0), unit(0, 1, 0, 0, 0, 0, 0, 0)
@@ -65,7 +66,7 @@ def registry(blobs: Blobs) -> ModelRegistry:
 
 @pytest.fixture
 def live(registry: ModelRegistry) -> LiveModel:
-    return LiveModel(registry, fallback=empty_model(EMBEDDER_ID, DIMENSION, OPERATING), embedder_id=EMBEDDER_ID)
+    return LiveModel(registry, packs_of(colour_pack()))
 
 
 class TestPublish:
@@ -162,7 +163,7 @@ class TestKeeping:
     def test_the_newest_sound_model_is_of_this_embedder_and_whole(self, registry: ModelRegistry, blobs: Blobs) -> None:
         registry.publish(bundle_of(model(1)))
         registry.publish(bundle_of(model(2)))
-        registry.publish(bundle_of(replace(model(3), embedder_id="other")))
+        registry.store(bundle_of(replace(model(3), embedder_id="other")))
         blobs.put(MODELS, f"{model_id(2)}/{MATCHER_FILE}", b"damaged")
         found = registry.newest_sound(EMBEDDER_ID)
         assert found is not None and found.model_id == model_id(1)
@@ -183,7 +184,7 @@ class TestErase:
         assert pointer.model_id > model_id(1)
         left = load_matcher(registry.load(pointer))
         assert left.person_ids == ("bob",)
-        assert left.identify(ANN[None])[0].person_id == UNKNOWN
+        assert left.identify(probes(ANN))[0].person_id == UNKNOWN
         assert registry.list_ids() == [pointer.model_id], "the bundle that knew ann is gone"
 
     def test_no_stored_byte_names_the_person(self, registry: ModelRegistry, blobs: Blobs) -> None:
@@ -329,9 +330,10 @@ class TestLiveModel:
     def test_a_model_of_another_space_is_refused(self, live: LiveModel, registry: ModelRegistry, caplog) -> None:
         registry.publish(bundle_of(model(1)))
         live()
-        registry.publish(bundle_of(replace(model(2), embedder_id="other")))
+        registry.store(bundle_of(replace(model(2), embedder_id="other")))
+        registry.switch(model_id(2), expected=registry.pointer())
         assert live.refresh().model_id == model_id(1)
-        assert "train again with this pack" in caplog.text
+        assert "no pack that this service knows" in caplog.text
 
     def test_a_poll_finds_a_new_model_without_being_asked(self, live: LiveModel, registry: ModelRegistry) -> None:
         live()
