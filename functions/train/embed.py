@@ -71,7 +71,7 @@ class Reembedder:
         """Makes the templates that are missing, until there are none or `progress` says that it is enough for now.
 
         Args:
-            progress: told how many images are done, of how many; True to go on.
+            progress: told how many images are done, of how many; False when it is enough for now.
 
         Returns:
             Whether none is missing now, and the ids of the templates that could not be made this time.
@@ -80,7 +80,8 @@ class Reembedder:
         missing, total = self.missing(embedder_id, skipped)
         failed: list[str] = []
         for index, (image, known) in enumerate(self._with_known(missing)):
-            if not progress(total - len(missing) + index, total):
+            enough = not progress(total - len(missing) + index, total)
+            if enough and index:  # however long the listing took, at least one is made
                 return False, failed
             if self.embed_image(pack, image, known) in ("without_face", "unreadable"):
                 failed.append(template_key(image.name, embedder_id))

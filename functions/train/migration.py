@@ -71,6 +71,13 @@ class MigrationRequests:
             ConfigurationError: its weights are not there, or not the right ones.
             Conflict: its embedder answers already, or another change is not over.
         """
+        while True:
+            try:
+                return self._start(to, switch, compare)
+            except PreconditionFailed:  # the record was changed at the same moment: look again
+                continue
+
+    def _start(self, to: str, switch: bool, compare: int) -> Migration:
         target, source = self._packs.named(to), ruling(self._registry, self._packs)
         known = self._registry.migrations.current()
         if target == source:
@@ -90,10 +97,7 @@ class MigrationRequests:
             wish="switch" if switch else None,
             compare=compare,
         )
-        try:
-            begun = self._registry.migrations.begin(fresh)
-        except PreconditionFailed:  # somebody else began at the same moment
-            return self.start(to, switch=switch, compare=compare)
+        begun = self._registry.migrations.begin(fresh)
         logger.info("migration begun", extra={"action": "migration.begin", "embedder_id": target})
         self._requests.send(begun.job_id, "migrate")
         return begun
@@ -113,6 +117,13 @@ class MigrationRequests:
             NotFound: there is no change of the embedder.
             Conflict: this cannot follow on how it stands.
         """
+        while True:
+            try:
+                return self._ask(wish)
+            except PreconditionFailed:
+                continue
+
+    def _ask(self, wish: Wish) -> Migration:
         migration = self.current()
         changeable = migration.wish is None or (migration.wish == "switch" and migration.state != "ready")
         if migration.wish != wish and (migration.state not in ALLOWED[wish] or not changeable):
@@ -121,14 +132,16 @@ class MigrationRequests:
         return self._go_on(migration, wish)
 
     def _go_on(self, migration: Migration, wish: Wish | None) -> Migration:
-        """Writes the wish down, and sees to it that somebody works on it."""
+        """Writes the wish down, and sees to it that somebody works on it.
+
+        Raises:
+            PreconditionFailed: the record was changed meanwhile.
+        """
         job_id = uuid.uuid4().hex if self._has_ended(migration.job_id) else migration.job_id
-        try:
-            changed = self._registry.migrations.change(migration, self._clock(), wish=wish, job_id=job_id)
-        except PreconditionFailed as error:
-            raise Conflict("the migration changed at this very moment; ask again") from error
+        if (wish, job_id) != (migration.wish, migration.job_id):
+            migration = self._registry.migrations.change(migration, self._clock(), wish=wish, job_id=job_id)
         self._requests.send(job_id, "migrate")
-        return changed
+        return migration
 
     def _has_ended(self, job_id: str) -> bool:
         try:

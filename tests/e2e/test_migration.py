@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,7 +136,6 @@ def live(stores: Stores) -> str:
 
 
 def test_there_and_back_while_requests_run(service: Service, jpeg: Callable[[str], bytes]) -> None:
-    began = time.monotonic()
     service.enrol("Barack Obama", jpeg("demo_obama"), jpeg("demo_obama3"))
     service.enrol("Joe Biden", jpeg("demo_biden"))
     service.call("POST", "/model/optimized-train")
@@ -191,4 +189,3 @@ def test_there_and_back_while_requests_run(service: Service, jpeg: Callable[[str
         assert {camera: answer[0] for camera, answer in back.items()} == {"knows": "barack_obama", "stranger": UNKNOWN}
         assert {d.person_id for d in traffic.detections("knows")} == {"barack_obama"}
         assert {d.person_id for d in traffic.detections("stranger")} == {UNKNOWN}
-    print(f"{len(traffic.statuses)} requests, {len(found)} detections, {time.monotonic() - began:.1f} s")
