@@ -23,7 +23,7 @@ from functions.train.service import (
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Stores
 from shared.domain import DATASET, MODELS, Person
-from shared.errors import IntegrityError, NotFound, StoreUnavailable
+from shared.errors import EmbedderMismatch, IntegrityError, NotFound, StoreUnavailable
 from shared.matching.bundle import load_matcher
 from shared.messages import MAX_DEQUEUE_COUNT, TRAIN_QUEUE, TrainRequest
 from shared.model_registry import ModelRegistry
@@ -406,3 +406,11 @@ class TestEmbed:
         job = world.run("embed_and_fit")
         assert job.result["images"] == 1 and job.result["people"] == 1
         assert world.live_people() == ("ann",)
+
+
+def test_a_template_of_another_embedder_is_in_no_gallery(world: World) -> None:
+    """By construction: whatever a store gives back, two spaces are not fitted together."""
+    both = [template("ann", colour_vector(RED)), template("bob", colour_vector(GREEN), embedder_id="old.1")]
+    fitter = Fitter(people=world.stores.people, settings=fit_settings, clock=world.clock)
+    with pytest.raises(EmbedderMismatch, match=r"old\.1"):
+        fitter.fit_to(EMBEDDER_ID, both, "state", model_id="m")

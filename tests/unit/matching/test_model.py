@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain import UNKNOWN
-from shared.errors import InvalidInput
+from shared.errors import EmbedderMismatch, InvalidInput
 from shared.matching.model import Operating, SvmScale, centre, empty_model, new_model_id
 from tests.support import OPERATING, matcher, probes, unit
 
@@ -137,3 +137,12 @@ def test_model_ids_sort_by_the_time_the_gallery_was_read(ages: list[timedelta]) 
     start = datetime(2000, 1, 1, tzinfo=UTC)
     by_time = [new_model_id(start + age) for age in sorted(set(ages))]
     assert by_time == sorted(by_time)
+
+
+def test_a_probe_of_another_embedder_is_refused_even_where_the_numbers_would_allow_it() -> None:
+    with pytest.raises(EmbedderMismatch, match=r"other\.1"):
+        matcher(THREE).identify(probes(ANN, "other.1"))
+    with pytest.raises(EmbedderMismatch):
+        matcher(THREE).confidences(probes(ANN, "other.1"))
+    with pytest.raises(EmbedderMismatch):
+        empty_model("colour.1", 4, OPERATING).identify(probes(ANN, "other.1"))
