@@ -90,7 +90,7 @@ def _run(kind: JobKind, response: Response) -> JobStatus:
 
 @router.post("/model/generate-emb", responses=_ANSWERS, summary="Make every template anew from its stored image")
 def generate_embeddings(response: Response) -> JobStatus:
-    """Needed after the embedder was changed."""
+    """Of the embedder that answers. A change of the embedder makes the other's by itself."""
     return _run("embed", response)
 
 

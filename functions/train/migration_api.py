@@ -23,8 +23,10 @@ class NewMigration(BaseModel):
     """Where to."""
 
     to: str = Field(max_length=64, examples=["sface"], description="Name of a pack.")
-    switch: bool = Field(False, description="Do not wait for anybody to look at the comparison.")
-    compare: int = Field(500, ge=1, le=5_000, description="Most crops that both models are compared on.")
+    switch: bool = Field(False, examples=[False], description="Do not wait for anybody to look at the comparison.")
+    compare: int = Field(
+        500, ge=1, le=5_000, examples=[500], description="Most crops that both models are compared on."
+    )
 
 
 class Figures(BaseModel):
