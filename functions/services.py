@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from functions.recognize.service import DetectionService, Recognizer
     from functions.train.embed import Reembedder
     from functions.train.fitting import FitSettings, Fitter
-    from functions.train.migration import MigrationRequests, MigrationWork
+    from functions.train.migration import MigrationRequests
+    from functions.train.migration_work import MigrationWork
     from functions.train.service import TrainRequests, TrainService
     from shared.serving import Serving
     from shared.vision.decode import ImageLimits
@@ -245,7 +246,7 @@ class Services:
         return Fitter(people=runtime.stores.people, settings=settings, clock=runtime.clock)
 
     def _migration_work(self, reembedder: Reembedder, fitter: Fitter) -> MigrationWork:
-        from functions.train.migration import MigrationWork
+        from functions.train.migration_work import MigrationWork
         from functions.train.shadow import ShadowComparison
 
         runtime, stores = self.runtime, self.runtime.stores

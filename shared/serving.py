@@ -327,6 +327,8 @@ class LiveModel:
             return
         if old is not None and old.embedder_id != model.embedder_id and self._packs.is_loaded(old.embedder_id):
             self._packs.load(model.embedder_id)
+        if old is None and model.embedder_id != self._packs.initial:
+            logger.info("the pack that answers is not the setting's", extra={"action": "pack.changed"})
         self._model, self._etag = model, etag
         logger.info("model live", extra={"action": "model.live", "model_id": model.model_id})
 

@@ -100,7 +100,7 @@ RULES: list[tuple[list[str], set[str]]] = [
         | {"functions.train.fit", "functions.train.embed", "functions.train.fitting"},
     ),
     (
-        [f"functions/train/{module}.py" for module in ("embed", "fitting", "migration", "shadow")],
+        [f"functions/train/{module}.py" for module in ("embed", "fitting", "migration", "migration_work", "shadow")],
         CONTRACTS
         | {"shared.vision", "shared.matching", "shared.model_registry", "shared.serving", "shared.migration"}
         | {"functions.train"},

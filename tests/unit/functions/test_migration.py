@@ -15,7 +15,7 @@ import pytest
 
 from functions.services import Services, use_services
 from functions.train import train_timer
-from functions.train.migration import MigrationWork
+from functions.train.migration_work import MigrationWork
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Runtime
 from shared.domain import CANDIDATES, DATASET, MODELS, UNKNOWN, Identity, Person
@@ -351,6 +351,29 @@ class TestAsking:
         site.migrations.ask("switch")
         with pytest.raises(Conflict, match="will switch"):
             site.migrations.ask("cancel")
+
+    def test_a_switch_that_failed_for_good_may_be_cancelled(self, site: Site, monkeypatch) -> None:
+        site.migrate()
+        monkeypatch.setattr(site.registry, "switch", _raise(ConfigurationError("no")))
+        site.ask("switch")
+        assert site.migrations.job(site.migrations.current()).status == "failed"
+        site.ask("cancel")
+        assert (site.state(), site.images_of(OTHER), site.says(RED)[0]) == ("cancelled", set(), EMBEDDER_ID)
+
+    def test_what_answers_is_not_deleted_whatever_the_record_says(self, site: Site) -> None:
+        site.migrate(switch=True)
+        site.registry.migrations.change(site.migrations.current(), NOW, state="ready", wish="cancel", rules=EMBEDDER_ID)
+        site.timer()
+        site.work_off()
+        assert (site.state(), site.says(RED)[0], site.knows(RED)) == ("switched", OTHER, "ann")
+        assert len(site.images_of(EMBEDDER_ID)) == len(site.images_of(OTHER)) == 2
+
+    def test_a_model_that_was_damaged_while_it_waited_is_fitted_anew(self, site: Site) -> None:
+        site.migrate()
+        waiting = site.migrations.current().target_model
+        site.stores.blobs.put(MODELS, f"{waiting}/matcher.npz", b"damaged")
+        site.ask("switch")
+        assert (site.state(), site.says(RED)[0], site.knows(RED)) == ("switched", OTHER, "ann")
 
     def test_the_same_again_goes_on_and_another_has_to_wait(self, site: Site) -> None:
         first = site.migrations.start("other")
