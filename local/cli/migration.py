@@ -69,7 +69,7 @@ def migration(
             state = _follow(client, client.call("POST", f"{PATH}/{chosen[0]}", timeout_s=STEP_TIMEOUT_S))
         else:
             state = client.call("GET", PATH)
-    _show(state, as_json)
+    _show(state, as_json, compared=not chosen)
 
 
 def _working(state: dict[str, Any]) -> bool:
@@ -95,7 +95,7 @@ def _follow(client: Client, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _show(state: dict[str, Any], as_json: bool) -> None:
+def _show(state: dict[str, Any], as_json: bool, *, compared: bool = True) -> None:
     if as_json:
         return print_json(state)
     console.print(f"{state['source']} → {state['target']}: {WORDS[state['state']]}", highlight=False, markup=False)
@@ -104,7 +104,7 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
         console.print("the earlier model had to be fitted anew, since somebody in it was removed meanwhile")
     if state["skipped"]:
         console.print(f"{state['skipped']} images have no template of {state['target']}: no face, or unreadable")
-    if state["comparison"]:
+    if state["comparison"] and compared:
         _show_comparison(state["comparison"])
     if hint := _hint(state):
         messages.print(f"[dim]→ {hint}[/]", highlight=False)
@@ -140,6 +140,7 @@ def _show_comparison(comparison: dict[str, Any]) -> None:
         (part, key)
         for part in ("operating", "calibration", "evaluation")
         for key in sorted({*models["old"].get(part, {}), *models["new"].get(part, {})})
+        if not any(isinstance(models[side].get(part, {}).get(key), dict | list) for side in ("old", "new"))
     ]
     facts = [(f"{p}: {k}", *(_short(models[side].get(p, {}).get(k)) for side in ("old", "new"))) for p, k in keys]
     print_table("Models", ["figure", "old", "new"], facts)

@@ -18,7 +18,11 @@ COMPARISON = {
     "changes": [{"from": "ann", "to": "unknown", "count": 1, "of": "crops", "ids": ["d1"]}],
     "models": {
         "old": {"operating": {"threshold": 0.61234567}, "calibration": {"calibrated": True}, "evaluation": {}},
-        "new": {"operating": {"threshold": 0.4}, "calibration": {"calibrated": False, "why": "too few"}},
+        "new": {
+            "operating": {"threshold": 0.4},
+            "calibration": {"calibrated": False, "why": "too few"},
+            "evaluation": {"of folds": [1]},
+        },
     },
 }
 
@@ -63,6 +67,7 @@ def test_it_is_followed_until_it_is_ready_and_the_comparison_shown(service) -> N
     assert service.asked[0] == ("POST", "/api/v1/models/migration")
     assert "95.0%" in done.stdout and "60.0%" in done.stdout and "55.0%" in done.stdout
     assert "ann" in done.stdout and "d1" in done.stdout
+    assert "of folds" not in done.stdout, "what does not fit into a table is for --json"
     assert "operating: threshold" in done.stdout and "0.6123" in done.stdout and "too few" in done.stdout
     assert "--switch" in done.stderr
 
