@@ -189,3 +189,20 @@ def test_there_and_back_while_requests_run(service: Service, jpeg: Callable[[str
         assert {camera: answer[0] for camera, answer in back.items()} == {"knows": "barack_obama", "stranger": UNKNOWN}
         assert {d.person_id for d in traffic.detections("knows")} == {"barack_obama"}
         assert {d.person_id for d in traffic.detections("stranger")} == {UNKNOWN}
+
+
+def test_a_service_that_is_killed_goes_on_with_it(tmp_path: Path, jpeg: Callable[[str], bytes]) -> None:
+    """kill -9 right after it has begun; the next process finds the record and the message."""
+    with serving(tmp_path / "data", tmp_path / "first.log") as first:
+        first.enrol("Barack Obama", jpeg("demo_obama"), jpeg("demo_obama3"))
+        first.enrol("Joe Biden", jpeg("demo_biden"))
+        first.call("POST", "/model/optimized-train")
+        first.call("POST", PATH, json={"to": "sface", "switch": True}, status=202)
+        first.process.kill()
+    with serving(tmp_path / "data", tmp_path / "second.log") as second:
+        found = done(second, "switched")
+        assert (found["images"], found["embedded"]) == (3, 3)
+        assert found["rules"] == EMBEDDERS["sface"]
+        assert within(15, lambda: second.call("GET", "/api/v1/health")["model_id"] == found["target_model"])
+        assert second.label(jpeg("demo_obama2")) == "barack_obama"
+        assert second.stop() == 0
