@@ -58,4 +58,4 @@ def _fingerprint(photographs: Photographs, pack: Pack) -> str:
 def _embed(path: Path, pack: Pack) -> Float32Array | None:
     image = decode_image(path.read_bytes(), ImageLimits())
     face = most_central(image, pack.detector.detect(image))
-    return None if face is None else pack.embedder.embed([image], [face])[0]
+    return None if face is None else pack.embedder.embed([image], [face]).vectors[0]

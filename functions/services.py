@@ -5,14 +5,15 @@ Importing this module imports no model code: each service's module is imported w
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.bootstrap import Runtime, build
 from shared.domain import gallery_hash
-from shared.errors import NotFound, TransientError
+from shared.errors import FacerelayError, NotFound, TransientError
 from shared.messages import OPERATED_QUEUES, TRAIN_QUEUE
 
 if TYPE_CHECKING:
@@ -23,9 +24,17 @@ if TYPE_CHECKING:
     from functions.query.service import QueryService
     from functions.recognize.alerts import AlertRequests, AlertService
     from functions.recognize.service import DetectionService, Recognizer
+    from functions.train.embed import Reembedder
+    from functions.train.fitting import FitSettings, Fitter
+    from functions.train.migration import MigrationRequests
+    from functions.train.migration_work import MigrationWork
     from functions.train.service import TrainRequests, TrainService
+    from shared.serving import Serving
     from shared.vision.decode import ImageLimits
+    from shared.vision.detectors import Pack
     from shared.vision.quality import QualityGate
+
+logger = logging.getLogger(__name__)
 
 Service = TypeVar("Service")
 
@@ -65,20 +74,18 @@ class Services:
         )
 
     def recognizer(self) -> Recognizer:
+        return self._once("recognizer", lambda: self._recognizer(self.runtime.live_model.serving))
+
+    def _recognizer(self, serving: Callable[[], Serving]) -> Recognizer:
         from functions.recognize.service import Recognizer
 
-        runtime, settings = self.runtime, self.runtime.settings
-        return self._once(
-            "recognizer",
-            lambda: Recognizer(
-                detector=runtime.pack.detector,
-                embedder=runtime.pack.embedder,
-                live_model=runtime.live_model,
-                gate=self._gate(settings.recognize_min_size_px, settings.recognize_min_sharpness),
-                limits=self.image_limits(),
-                max_faces=settings.max_faces,
-                slot=runtime.slot,
-            ),
+        settings = self.runtime.settings
+        return Recognizer(
+            serving=serving,
+            gate=self._gate(settings.recognize_min_size_px, settings.recognize_min_sharpness),
+            limits=self.image_limits(),
+            max_faces=settings.max_faces,
+            slot=self.runtime.slot,
         )
 
     def detections(self) -> DetectionService:
@@ -90,7 +97,6 @@ class Services:
             lambda: DetectionService(
                 recognizer=self.recognizer(),
                 detections=runtime.stores.detections,
-                embedder_id=runtime.pack.embedder.embedder_id,
                 store_unknown_embeddings=runtime.settings.store_unknown_embeddings,
                 clock=runtime.clock,
                 announce=self.alert_requests().request,
@@ -111,12 +117,12 @@ class Services:
         from shared.bootstrap import open_alert_channels
 
         runtime, stores, settings = self.runtime, self.runtime.stores, self.runtime.settings
-        same_stranger = settings.visit_similarity or runtime.embedder_table.default_threshold
+        same_stranger = {} if settings.visit_similarity else runtime.packs.default_thresholds()
         return self._once(
             "alerts",
             lambda: AlertService(
                 rules=runtime.alert_rules,
-                visits=VisitRules(settings.visit_gap_s, same_stranger),
+                visits=VisitRules(settings.visit_gap_s, settings.visit_similarity, same_stranger),
                 channels=open_alert_channels(settings),
                 alerts=stores.alerts,
                 detections=stores.detections,
@@ -150,12 +156,41 @@ class Services:
                 people=runtime.stores.people,
                 blobs=runtime.stores.blobs,
                 registry=runtime.registry,
-                detector=runtime.pack.detector,
-                embedder=runtime.pack.embedder,
+                packs=self.packs_to_enrol,
                 gate=self._gate(settings.enroll_min_face_px, settings.enroll_min_sharpness),
                 limits=self.image_limits(),
                 slot=runtime.slot,
                 clock=runtime.clock,
+            ),
+        )
+
+    def packs_to_enrol(self) -> Sequence[Pack]:
+        """The pack that answers, then, while it is being changed, the other, where this process has its weights.
+
+        Raises:
+            ModelUnavailable, IntegrityError: the weights of the first are not there, or not the right ones.
+        """
+        runtime = self.runtime
+        rules, migration = runtime.ruling(), runtime.registry.migrations.current()
+        packs = [runtime.packs.load(rules)]
+        if migration is not None and migration.keeps_both:
+            other = migration.source if rules == migration.target else migration.target
+            try:
+                packs.append(runtime.packs.load(other))
+            except FacerelayError as error:  # the migration sees to what is missing
+                logger.error(
+                    "enrolling with one embedder: %s", error, extra={"action": "enroll.one", "code": error.code}
+                )
+        return packs
+
+    def migration_requests(self) -> MigrationRequests:
+        from functions.train.migration import MigrationRequests
+
+        runtime = self.runtime
+        return self._once(
+            "migration_requests",
+            lambda: MigrationRequests(
+                registry=runtime.registry, packs=runtime.packs, requests=self.train_requests(), clock=runtime.clock
             ),
         )
 
@@ -169,27 +204,65 @@ class Services:
         )
 
     def train(self) -> TrainService:
-        from functions.train.service import FitSettings, TrainService
+        from functions.train.embed import Reembedder
+        from functions.train.service import TrainService
 
         runtime, stores = self.runtime, self.runtime.stores
-        return self._once(
-            "train",
-            lambda: TrainService(
+
+        def make() -> TrainService:
+            fitter = self._fitter()
+            reembedder = Reembedder(
                 people=stores.people,
                 blobs=stores.blobs,
+                limits=self.image_limits(),
+                slot=runtime.slot,
+                clock=runtime.clock,
+            )
+            return TrainService(
+                people=stores.people,
                 jobs=stores.jobs,
                 queue=stores.queue,
                 registry=runtime.registry,
-                detector=runtime.pack.detector,
-                embedder=runtime.pack.embedder,
-                limits=self.image_limits(),
-                settings=FitSettings(
-                    runtime.embedder_table.model_dump(), runtime.default_operating, runtime.settings.target_fpir
-                ),
+                packs=runtime.packs,
+                reembedder=reembedder,
+                fitter=fitter,
+                migrate=self._migration_work(reembedder, fitter).advance,
                 lease_ttl_s=runtime.settings.lease_ttl_s,
-                slot=runtime.slot,
                 clock=runtime.clock,
-            ),
+            )
+
+        return self._once("train", make)
+
+    def _fitter(self) -> Fitter:
+        from functions.train.fitting import FitSettings, Fitter
+
+        runtime = self.runtime
+
+        def settings(embedder_id: str) -> FitSettings:
+            packs = runtime.packs
+            table = packs.table(embedder_id).model_dump()
+            return FitSettings(table, packs.operating(embedder_id), runtime.settings.target_fpir)
+
+        return Fitter(people=runtime.stores.people, settings=settings, clock=runtime.clock)
+
+    def _migration_work(self, reembedder: Reembedder, fitter: Fitter) -> MigrationWork:
+        from functions.train.migration_work import MigrationWork
+        from functions.train.shadow import ShadowComparison
+
+        runtime, stores = self.runtime, self.runtime.stores
+
+        def judge(pair: Serving, crop: bytes) -> str | None:
+            found = self._recognizer(lambda: pair).recognize_crop(crop)
+            return None if found is None or found.rejected else found.identity.person_id
+
+        return MigrationWork(
+            registry=runtime.registry,
+            packs=runtime.packs,
+            people=stores.people,
+            reembedder=reembedder,
+            fitter=fitter,
+            compare=ShadowComparison(blobs=stores.blobs, people=stores.people, fitter=fitter, judge=judge),
+            clock=runtime.clock,
         )
 
     def authenticator(self) -> Authenticator:
@@ -264,7 +337,7 @@ class Services:
 
     def _gallery(self) -> str:
         runtime = self.runtime
-        keys = runtime.stores.people.template_keys(runtime.embedder_table.embedder_id)
+        keys = runtime.stores.people.template_keys(runtime.ruling())
         pointer = runtime.registry.pointer()
         known = runtime.registry.manifest(pointer).gallery if pointer else gallery_hash([])
         return "current" if known == gallery_hash(keys) else "changed"
@@ -273,10 +346,9 @@ class Services:
         from functions.query.service import QueryService
 
         stores = self.runtime.stores
-        embedder_id = self.runtime.embedder_table.embedder_id
         return self._once(
             "query",
-            lambda: QueryService(people=stores.people, detections=stores.detections, embedder_id=embedder_id),
+            lambda: QueryService(people=stores.people, detections=stores.detections, embedder_id=self.runtime.ruling),
         )
 
 

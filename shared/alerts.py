@@ -38,6 +38,7 @@ class Visit:
         embedding: (D,) float32 unit vector, the mean of the stranger's embeddings; None of people, and where embeddings
             of strangers are not kept.
         faces: how many embeddings the mean is of.
+        embedder_id: in whose space the embedding is; None of one that was kept before this was.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Visit:
     tracks: tuple[str, ...] = ()
     embedding: Float32Array | None = None
     faces: int = 0
+    embedder_id: str | None = None
 
     def to_document(self) -> dict[str, Any]:
         """As JSON takes it: times in RFC 3339 with microseconds, the embedding as base64 of little-endian float32."""
@@ -61,6 +63,7 @@ class Visit:
             "tracks": list(self.tracks),
             "embedding": vector,
             "faces": self.faces,
+            "embedder_id": self.embedder_id,
         }
 
     @classmethod
@@ -76,6 +79,7 @@ class Visit:
             tracks=tuple(document["tracks"]),
             embedding=None if vector is None else np.frombuffer(base64.b64decode(vector), "<f4").astype(np.float32),
             faces=document["faces"],
+            embedder_id=document.get("embedder_id"),
         )
 
 
@@ -98,10 +102,12 @@ class VisitRules:
     Attributes:
         gap_s: a visit ends when its person was not seen for longer.
         similarity: cosine from which two unknown faces before one camera are one stranger.
+        by_embedder: the same for the embedders that have one of their own.
     """
 
     gap_s: float
     similarity: float
+    by_embedder: Mapping[str, float] = field(default_factory=dict)
 
     def joined(self, visits: Sequence[Visit], detection: Detection, now: datetime) -> tuple[Visit, list[Visit]]:
         """Adds a detection to the visit that it belongs to, or to a new one.
@@ -139,9 +145,13 @@ class VisitRules:
         if detection.track is not None and detection.track in visit.tracks:
             return True
         one, other = visit.embedding, detection.embedding
-        if one is None or other is None or one.shape != other.shape:
+        if one is None or other is None or not _one_space(visit, detection):
             return False
-        return float(np.dot(one, other)) >= self.similarity
+        return float(np.dot(one, other)) >= self.by_embedder.get(detection.embedder_id, self.similarity)
+
+
+def _one_space(visit: Visit, detection: Detection) -> bool:
+    return visit.embedder_id == detection.embedder_id
 
 
 def _distance(visit: Visit, moment: datetime) -> timedelta:
@@ -159,6 +169,7 @@ def _opened(detection: Detection, now: datetime) -> Visit:
         tracks=() if detection.track is None else (detection.track,),
         embedding=detection.embedding,
         faces=0 if detection.embedding is None else 1,
+        embedder_id=detection.embedder_id,
     )
 
 
@@ -166,7 +177,7 @@ def _grown(visit: Visit, detection: Detection, now: datetime) -> Visit:
     tracks = visit.tracks
     if detection.track is not None:
         tracks = (*(track for track in tracks if track != detection.track), detection.track)[-KEPT_TRACKS:]
-    embedding, faces = _mean(visit, detection)
+    embedding, faces, embedder_id = _mean(visit, detection)
     return replace(
         visit,
         first=min(visit.first, detection.captured_at),
@@ -175,19 +186,20 @@ def _grown(visit: Visit, detection: Detection, now: datetime) -> Visit:
         tracks=tracks,
         embedding=embedding,
         faces=faces,
+        embedder_id=embedder_id,
     )
 
 
-def _mean(visit: Visit, detection: Detection) -> tuple[Float32Array | None, int]:
+def _mean(visit: Visit, detection: Detection) -> tuple[Float32Array | None, int, str | None]:
     if detection.embedding is None or visit.id == detection.id:
-        return visit.embedding, visit.faces
-    if visit.embedding is None or visit.embedding.shape != detection.embedding.shape:
-        return detection.embedding, 1
+        return visit.embedding, visit.faces, visit.embedder_id
+    if visit.embedding is None or not _one_space(visit, detection):
+        return detection.embedding, 1, detection.embedder_id
     total = visit.embedding * visit.faces + detection.embedding
     norm = float(np.linalg.norm(total))
     if norm == 0.0:
-        return visit.embedding, visit.faces
-    return (total / norm).astype(np.float32), visit.faces + 1
+        return visit.embedding, visit.faces, visit.embedder_id
+    return (total / norm).astype(np.float32), visit.faces + 1, visit.embedder_id
 
 
 def place_of(detection: Detection) -> str:

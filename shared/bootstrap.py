@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared import telemetry
 from shared.domain import utc_now
 from shared.errors import ConfigurationError, FacerelayError
-from shared.matching.model import Operating, empty_model
-from shared.model_registry import LiveModel, ModelRegistry
+from shared.model_registry import ModelRegistry
 from shared.ports import (
     AlertChannel,
     AlertRepository,
@@ -32,6 +31,7 @@ from shared.ports import (
     UploadGrants,
     WorkQueue,
 )
+from shared.serving import LiveModel, Packs, ruling
 from shared.settings import BlobTriggerSource, Settings, StoreSettings, TriggerSettings
 
 if TYPE_CHECKING:
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from shared.vision.detectors import Pack
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_SLOPE = 20.0
-"""Steepness of confidence around an uncalibrated threshold: 0.88 at a similarity 0.1 above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +252,8 @@ class Runtime:
     Args:
         settings: read once, here.
         stores: the settings' backend, or test doubles.
-        pack: detector and embedder, or test doubles; loaded on first use when None.
+        pack: what there is to find and embed faces with: a loaded pack or several, the initial one first, or test
+            doubles; those of the settings, loaded on first use, when None.
         notifier: the settings' webhook, or a test double.
         clock: gives UTC-aware times.
     """
@@ -265,7 +263,7 @@ class Runtime:
         settings: Settings,
         *,
         stores: Stores | None = None,
-        pack: Pack | None = None,
+        pack: Pack | Sequence[Pack] | None = None,
         notifier: Notifier | None = None,
         clock: Clock = utc_now,
     ) -> None:
@@ -277,7 +275,13 @@ class Runtime:
         self.metrics_page: Callable[[], bytes] | None = None
         self._notifier = notifier
         self._alert_rules: AlertRules | None = None
-        self._pack = pack
+        given = () if pack is None else tuple(pack) if isinstance(pack, Sequence) else (pack,)
+        self.packs = Packs(
+            settings.pack_settings,
+            cache=settings.model_cache,
+            min_face_px=settings.recognize_min_face_px,
+            loaded=given,
+        )
         self._live_model: LiveModel | None = None
         self._upload_grants: UploadGrants | None = None
         self._lock = threading.RLock()
@@ -288,37 +292,29 @@ class Runtime:
         names = sorted(queues)
         telemetry.QUEUE_DEPTH.watch(lambda: queue_depths(self.stores.queue, names))
 
+    def ruling(self) -> str:
+        """Id of the embedder that the store says answers now."""
+        return ruling(self.registry, self.packs)
+
     @property
     def pack(self) -> Pack:
-        """Detector and embedder.
+        """Detector and embedder that the store says answer now.
 
         Raises:
             ModelUnavailable: the weights are not in the model cache.
             IntegrityError: they do not match their hashes.
         """
-        with self._lock:
-            if self._pack is None:
-                from shared.vision.assets import ModelCache
-                from shared.vision.detectors import load_pack
-
-                cache = ModelCache(self.settings.model_cache)
-                self._pack = load_pack(self.settings.pack, cache, min_face_px=self.settings.recognize_min_face_px)
-            return self._pack
+        return self.packs.load(self.ruling())
 
     def check_weights(self) -> str:
-        """The pack's name, when its files are there and sound, or it is loaded already; loads nothing.
+        """Name of the pack that answers here, when its files are there and sound, or it is loaded; loads nothing.
 
         Raises:
             ModelUnavailable, IntegrityError: as `pack`.
         """
-        if self._pack is None:
-            from shared.vision.assets import ModelCache, resolve_pack
-
-            registry, name = resolve_pack(self.settings.pack)
-            cache = ModelCache(self.settings.model_cache, registry)
-            for file in registry.files_of(name):
-                cache.path(file)
-        return self.settings.pack
+        embedder_id = self.live_model().embedder_id
+        self.packs.check(embedder_id)
+        return self.packs.name(embedder_id)
 
     @property
     def notifier(self) -> Notifier:
@@ -363,33 +359,19 @@ class Runtime:
 
     @property
     def embedder_table(self) -> EmbedderTable:
-        """What is known of the embedder without loading it.
+        """What is known, without loading it, of the embedder that the store says answers now.
 
         Raises:
-            ConfigurationError: the setting `pack` names none.
+            ConfigurationError: it is of no pack that the settings name.
         """
-        from shared.vision.assets import resolve_pack
-
-        registry, name = resolve_pack(self.settings.pack)
-        return registry.embedder[registry.pack[name].embedder]
-
-    @property
-    def default_operating(self) -> Operating:
-        """The embedder's conservative operating point, for galleries too small to calibrate on."""
-        threshold = self.embedder_table.default_threshold
-        return Operating(threshold, DEFAULT_SLOPE, threshold)
+        return self.packs.table(self.ruling())
 
     @property
     def live_model(self) -> LiveModel:
         """The matcher that answers now."""
         with self._lock:
             if self._live_model is None:
-                table = self.embedder_table
-                self._live_model = LiveModel(
-                    self.registry,
-                    fallback=empty_model(table.embedder_id, table.dimension, self.default_operating),
-                    embedder_id=table.embedder_id,
-                )
+                self._live_model = LiveModel(self.registry, self.packs)
                 self._live_model.poll(self.settings.model_poll_s)
             return self._live_model
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import InvalidInput, UnknownSchema
+from shared.errors import EmbedderMismatch, InvalidInput, UnknownSchema
 from shared.spelling import UNKNOWN as UNKNOWN
 from shared.spelling import check_place_id as check_place_id
 from shared.spelling import format_time as format_time
@@ -63,6 +63,40 @@ class Face:
     @property
     def height_px(self) -> float:
         return float(self.box[3] - self.box[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Vectors, and the embedder whose space they are of: what is compared is of one space by construction.
+
+    Attributes:
+        embedder_id: of the embedder that made them.
+        vectors: (N, D) float32, unit rows.
+    """
+
+    embedder_id: str
+    vectors: Float32Array
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2:
+            raise InvalidInput("embeddings are rows of a matrix")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def row(self, index: int) -> Embeddings:
+        """One of them, still with its embedder."""
+        return Embeddings(self.embedder_id, self.vectors[index][None])
+
+    def of(self, embedder_id: str) -> Float32Array:
+        """The (N, D) vectors, for whoever compares within the space of `embedder_id`.
+
+        Raises:
+            EmbedderMismatch: they are of another.
+        """
+        if self.embedder_id != embedder_id:
+            raise EmbedderMismatch(f"embeddings of {self.embedder_id} cannot be compared with those of {embedder_id}")
+        return self.vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ FacerelayError
 │   │   ├── NotAuthenticated     no token, or one that is wrong, expired or revoked
 │   │   └── NotPermitted         a token whose scope or site does not reach so far
 │   ├── IntegrityError           bytes that do not match the hash they were promised under
+│   ├── EmbedderMismatch         embeddings of one embedder were to be compared with another's
 │   └── ConfigurationError       a setting, manifest or installation that cannot work as it is
 └── TransientError               raise it: the host retries
     ├── StoreUnavailable         a store did not answer, or asked to be left alone for a while
@@ -139,6 +140,12 @@ class IntegrityError(PermanentError):
     """Bytes that do not match the hash they were promised under."""
 
     code = "integrity"
+
+
+class EmbedderMismatch(PermanentError):
+    """Embeddings of one embedder were to be compared with another's: distances between two spaces mean nothing."""
+
+    code = "embedder_mismatch"
 
 
 class ConfigurationError(PermanentError):

@@ -30,14 +30,15 @@ class TrainRequest(BaseModel):
 
     Attributes:
         job_id: the `Job` that reports progress.
-        kind: `embed` re-embeds every stored image, `fit` refits from stored templates, `embed_and_fit` does both.
+        kind: `embed` re-embeds every stored image, `fit` refits from stored templates, `embed_and_fit` does both,
+            `migrate` works on the change of the embedder.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     version: Literal[1] = Field(1, alias="schema")
     job_id: str
-    kind: Literal["embed", "fit", "embed_and_fit"]
+    kind: Literal["embed", "fit", "embed_and_fit", "migrate"]
 
 
 class AlertRequest(BaseModel):

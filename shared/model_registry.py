@@ -1,7 +1,8 @@
 """Publishing and loading models over a `BlobStore`: immutable bundles, and one pointer that moves.
 
-`models/current.json` names the live model and the hash of its manifest. It is replaced under its ETag, and only ever
-by a model that read the gallery later: a slow training cannot bring back what a faster one, or an erasure, replaced.
+`models/current.json` names the live model and the hash of its manifest. It is replaced under its ETag, and a training
+moves it only to a model of the same embedder that read the gallery later: a slow one cannot bring back what a faster
+one, an erasure, or a change of the embedder replaced. `switch` alone moves it anywhere else, and only on purpose.
 """
 
 from __future__ import annotations
@@ -9,22 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from shared import telemetry
 from shared.domain import MODELS, format_time, sha256_hex
 from shared.errors import (
     Conflict,
-    FacerelayError,
     IntegrityError,
     NotFound,
     PreconditionFailed,
-    TransientError,
     UnknownSchema,
 )
 from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, Bundle, Manifest, load_matcher, without_person
-from shared.matching.model import MatcherModel, fitted_at, new_model_id
+from shared.matching.model import MatcherModel, new_model_id
+from shared.migration import Migrations
 from shared.ports import BlobStore, Clock
 
 logger = logging.getLogger(__name__)
@@ -34,19 +34,25 @@ POINTER = "current.json"
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """The live model's id, the hash of its manifest, and the ETag under which this was read."""
+    """The live model's id, the hash of its manifest, and the ETag under which this was read.
+
+    Attributes:
+        embedder_id: of the live model; None where the pointer was written before it said so.
+    """
 
     model_id: str
     manifest_sha256: str
     etag: str
+    embedder_id: str | None = None
 
 
 class ModelRegistry:
-    """Bundles in the `models` container."""
+    """Bundles in the `models` container, and the record of a change of the embedder."""
 
     def __init__(self, blobs: BlobStore, clock: Clock) -> None:
         self._blobs = blobs
         self.clock = clock
+        self.migrations = Migrations(blobs)
 
     def pointer(self) -> Pointer | None:
         """The live model, or None before the first.
@@ -60,55 +66,139 @@ class ModelRegistry:
             return None
         try:
             fields = json.loads(blob.data)
-            return Pointer(str(fields["model_id"]), str(fields["manifest_sha256"]), blob.properties.etag)
-        except (ValueError, KeyError, TypeError) as error:
+            embedder_id = fields.get("embedder_id")
+            return Pointer(
+                str(fields["model_id"]),
+                str(fields["manifest_sha256"]),
+                blob.properties.etag,
+                None if embedder_id is None else str(embedder_id),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("the pointer to the live model is unreadable") from error
+
+    def ruling(self) -> str | None:
+        """Id of the embedder whose model answers; None while nothing was ever published.
+
+        With a pointer that leads nowhere, the record of the last change of embedder says it.
+        """
+        try:
+            pointer = self.pointer()
+            found = None if pointer is None else self._embedder_of(pointer)
+        except IntegrityError:
+            found = None
+        if found is None and (migration := self.migrations.current()) is not None:
+            return migration.rules
+        return found
+
+    def _embedder_of(self, pointer: Pointer) -> str:
+        """Raises: IntegrityError: the pointer does not say, and the manifest is damaged."""
+        return pointer.embedder_id or str(self.manifest(pointer).embedder["embedder_id"])
 
     def publish(self, bundle: Bundle) -> None:
         """Writes a bundle, then moves the pointer to it. Of a bundle that has to give way nothing is left.
 
         Raises:
-            Conflict: the live model is of a later gallery, or somebody in this one was erased meanwhile.
+            Conflict: the live model is of a later gallery or of another embedder, or somebody in this one was erased
+                meanwhile.
         """
+        self._write(bundle)
+        try:
+            self._move_pointer(bundle.manifest)
+        except Conflict:
+            self._discard(bundle.manifest.model_id)
+            raise
+        logger.info("model published", extra={"action": "model.publish", "model_id": bundle.manifest.model_id})
+
+    def store(self, bundle: Bundle) -> None:
+        """Writes a bundle beside the live one; `switch` may make it live.
+
+        Raises:
+            Conflict: somebody in it was erased meanwhile; nothing is left of it.
+        """
+        model_id = bundle.manifest.model_id
+        self._write(bundle)
+        if not self._is_stored(model_id):
+            self._discard(model_id)
+            raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
+        logger.info("model stored", extra={"action": "model.store", "model_id": model_id})
+
+    def switch(self, model_id: str, *, expected: Pointer | None) -> None:
+        """Makes a stored model live, of whatever embedder and age it is.
+
+        Args:
+            expected: the pointer as it was when this was decided.
+
+        Raises:
+            Conflict: the pointer was moved since, or the model is not there any more.
+            IntegrityError: the model is damaged.
+        """
+        try:
+            manifest = self._blobs.get(MODELS, f"{model_id}/{MANIFEST_FILE}").data
+        except NotFound as error:
+            raise Conflict(f"model {model_id} is not stored any more") from error
+        load_matcher(self._with_matcher(Manifest.from_json(manifest)))
+        try:
+            etag = self._put_pointer(_pointer_document(manifest, self.clock()), expected.etag if expected else None)
+        except PreconditionFailed as error:
+            raise Conflict("another model was made live meanwhile") from error
+        if not self._is_stored(model_id):  # an erasure took it for one that was not live
+            self._take_back(expected, etag)
+            raise Conflict(f"model {model_id} knew somebody who was erased meanwhile")
+        logger.info("model switched", extra={"action": "model.switch", "model_id": model_id})
+
+    def _take_back(self, expected: Pointer | None, etag: str) -> None:
+        """The pointer as it was, unless somebody has moved it since."""
+        try:
+            if expected is None:
+                self._blobs.delete(MODELS, POINTER)
+            else:
+                manifest = self._blobs.get(MODELS, f"{expected.model_id}/{MANIFEST_FILE}").data
+                self._put_pointer(_pointer_document(manifest, self.clock()), etag)
+        except (PreconditionFailed, NotFound):
+            return  # the erasure has seen where the pointer leads, and mends it
+
+    def _write(self, bundle: Bundle) -> None:
         model_id = bundle.manifest.model_id
         manifest = bundle.manifest.to_json()
         # The manifest first: an erasure that comes by meanwhile must be able to tell whom the bundle knows.
         self._blobs.put(MODELS, f"{model_id}/{MANIFEST_FILE}", manifest, content_type="application/json")
         for name, data in bundle.files.items():
             self._blobs.put(MODELS, f"{model_id}/{name}", data)
-        document = json.dumps(
-            {
-                "model_id": model_id,
-                "manifest_sha256": sha256_hex(manifest),
-                "published_at": format_time(self.clock()),
-            }
-        ).encode()
-        try:
-            self._move_pointer(model_id, document)
-        except Conflict:
-            self._discard(model_id)
-            raise
-        logger.info("model published", extra={"action": "model.publish", "model_id": model_id})
 
-    def _move_pointer(self, model_id: str, document: bytes) -> None:
+    def _move_pointer(self, manifest: Manifest) -> None:
+        model_id = manifest.model_id
         while True:
             live, etag = self._live()
+            if live is not None and self._is_of_another_embedder(live, manifest):
+                raise Conflict(f"model {live.model_id} is live and of another embedder; train again")
             if live is not None and live.model_id >= model_id:
                 raise Conflict(f"model {live.model_id} is live already and knows a later gallery; train again")
-            if not list(self._blobs.list(MODELS, prefix=f"{model_id}/{MANIFEST_FILE}")):
+            if not self._is_stored(model_id):
                 raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
             try:
-                self._blobs.put(
-                    MODELS,
-                    POINTER,
-                    document,
-                    content_type="application/json",
-                    if_match=etag,
-                    if_absent=etag is None,
-                )
+                self._put_pointer(_pointer_document(manifest.to_json(), self.clock()), etag)
             except PreconditionFailed:
                 continue  # somebody else moved it between the read and the write: compare again
             return
+
+    def _is_of_another_embedder(self, live: Pointer, manifest: Manifest) -> bool:
+        try:
+            return self._embedder_of(live) != str(manifest.embedder["embedder_id"])
+        except IntegrityError:  # a damaged one is of none, and is mended by what replaces it
+            return False
+
+    def _put_pointer(self, document: bytes, etag: str | None) -> str:
+        return self._blobs.put(
+            MODELS,
+            POINTER,
+            document,
+            content_type="application/json",
+            if_match=etag,
+            if_absent=etag is None,
+        )
+
+    def _is_stored(self, model_id: str) -> bool:
+        return bool(list(self._blobs.list(MODELS, prefix=f"{model_id}/{MANIFEST_FILE}")))
 
     def _live(self) -> tuple[Pointer | None, str | None]:
         """The live model, and the pointer's ETag: an unreadable pointer names no model, and may be replaced."""
@@ -140,18 +230,30 @@ class ModelRegistry:
         """
         return self._with_matcher(self.manifest(pointer))
 
+    def stored_manifest(self, model_id: str) -> Manifest | None:
+        """The manifest of a stored model; None when it is not there, or nobody can read it."""
+        try:
+            return Manifest.from_json(self._blobs.get(MODELS, f"{model_id}/{MANIFEST_FILE}").data)
+        except (NotFound, IntegrityError, UnknownSchema):
+            return None
+
+    def stored_model(self, model_id: str) -> MatcherModel | None:
+        """A stored model, live or not; None when it is not there, or damaged."""
+        try:
+            manifest = self.stored_manifest(model_id)
+            return None if manifest is None else load_matcher(self._with_matcher(manifest))
+        except IntegrityError:
+            return None
+
     def newest_sound(self, embedder_id: str) -> MatcherModel | None:
         """The newest stored model of an embedder whose files match its manifest.
 
         It is what is left to answer with when the pointer leads nowhere.
         """
         for model_id in reversed(self.list_ids()):
-            try:
-                manifest = Manifest.from_json(self._blobs.get(MODELS, f"{model_id}/{MANIFEST_FILE}").data)
-                if manifest.embedder["embedder_id"] == embedder_id:
-                    return load_matcher(self._with_matcher(manifest))
-            except (NotFound, IntegrityError, UnknownSchema):
-                continue
+            model = self.stored_model(model_id)
+            if model is not None and model.embedder_id == embedder_id:
+                return model
         return None
 
     def _with_matcher(self, manifest: Manifest) -> Bundle:
@@ -162,8 +264,9 @@ class ModelRegistry:
         return Bundle(manifest, {MATCHER_FILE: data})
 
     def erase_person(self, person_id: str) -> bool:
-        """No model knows `person_id` any more: the live one is replaced at once, older ones that did are deleted.
+        """No model knows `person_id` any more: the live one is replaced at once, all others that did are deleted.
 
+        That includes those that a change of the embedder keeps to switch or roll back to: they are fitted anew then.
         A live model that is damaged cannot be cut: it is taken down, and everybody is unknown until the next training.
 
         Returns:
@@ -171,9 +274,28 @@ class ModelRegistry:
         """
         found = False
         while True:
+            live, knew = self._cut_live(person_id)
+            found |= knew
+            try:
+                for model_id in self.list_ids():
+                    if model_id != live and self._may_know(model_id, person_id):
+                        self.delete(model_id)
+                        found = True
+                pointer = self.pointer()
+            except (Conflict, IntegrityError):
+                continue  # one of them was made live meanwhile
+            if (None if pointer is None else pointer.model_id) == live:
+                break
+        self.migrations.forget(person_id)
+        return found
+
+    def _cut_live(self, person_id: str) -> tuple[str | None, bool]:
+        """Sees to it that the live model does not know a person; its id, and whether it did."""
+        found = False
+        while True:
             try:
                 if (pointer := self.pointer()) is None:
-                    break
+                    return None, found
                 bundle = self.load(pointer)
                 knows = person_id in bundle.manifest.templates
                 cut = without_person(bundle, person_id, model_id=self._later_than(pointer.model_id)) if knows else None
@@ -182,34 +304,45 @@ class ModelRegistry:
                 self._blobs.delete(MODELS, POINTER)
                 continue
             if cut is None:
-                break
+                return pointer.model_id, found
             found = True
             try:
                 self.publish(cut)
             except Conflict:
                 continue  # a training was published meanwhile: it may know the person too
-        for model_id in self.list_ids():
-            if (pointer is None or model_id != pointer.model_id) and self._may_know(model_id, person_id):
-                self.delete(model_id)
-                found = True
-        return found
 
     def _later_than(self, model_id: str) -> str:
         """An id of now; or right after `model_id`, which may be of a machine whose clock is ahead of this one's."""
         return max(new_model_id(self.clock()), f"{model_id}-{secrets.token_hex(2)}")
 
     def _may_know(self, model_id: str, person_id: str) -> bool:
-        try:
-            manifest = Manifest.from_json(self._blobs.get(MODELS, f"{model_id}/{MANIFEST_FILE}").data)
-        except (NotFound, IntegrityError, UnknownSchema):
-            return True  # nobody can tell what is in it
-        return person_id in manifest.templates
+        manifest = self.stored_manifest(model_id)
+        return manifest is None or person_id in manifest.templates  # nobody can tell what is in a damaged one
 
     def prune(self, keep: int) -> None:
-        """Deletes all but the newest `keep` bundles; never the live one."""
-        live = self.pointer()
+        """Deletes all but the newest `keep` bundles; never the live one, nor those of a change of the embedder."""
+        live, migration = self.pointer(), self.migrations.current()
+        kept = {live.model_id} if live else set()
+        if migration is not None:
+            kept |= {model_id for model_id in (migration.source_model, migration.target_model) if model_id}
         for model_id in self.list_ids()[:-keep]:
-            if live is None or model_id != live.model_id:
+            if model_id not in kept:
+                self.delete(model_id)
+
+    def delete_all_of(self, embedder_id: str, *, but: Sequence[str] = ()) -> None:
+        """Deletes the stored models of an embedder that does not rule, and those nobody can read.
+
+        Args:
+            but: ids that stay.
+
+        Raises:
+            Conflict: one of them is live.
+        """
+        live = self.pointer()
+        for model_id in self.list_ids():
+            manifest = self.stored_manifest(model_id)
+            of_it = manifest is None or manifest.embedder["embedder_id"] == embedder_id
+            if of_it and model_id not in but and not (manifest is None and live and live.model_id == model_id):
                 self.delete(model_id)
 
     def list_ids(self) -> list[str]:
@@ -232,90 +365,14 @@ class ModelRegistry:
             self._blobs.delete(MODELS, blob.name)
 
 
-class LiveModel:
-    """The model that answers now. A newer one is loaded beside it, then swapped in: no request waits or fails.
-
-    Args:
-        registry: where the pointer is.
-        fallback: what answers while nothing was ever published.
-        embedder_id: models of any other space are refused.
-    """
-
-    def __init__(self, registry: ModelRegistry, *, fallback: MatcherModel, embedder_id: str) -> None:
-        self._registry = registry
-        self._fallback = fallback
-        self._embedder_id = embedder_id
-        self._model: MatcherModel | None = None
-        self._etag: str | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self) -> MatcherModel:
-        """The live model. Only the very first call waits for a load.
-
-        Raises:
-            TransientError: the very first load failed for a reason that may pass.
-        """
-        return self._model or self.refresh()
-
-    def refresh(self) -> MatcherModel:
-        """Looks at the pointer now, and waits for what it names.
-
-        Raises:
-            TransientError: as for a call.
-        """
-        with self._lock:
-            self._refresh()
-            model = self._model or self._fallback
-        if (fitted := fitted_at(model.model_id)) is not None:
-            telemetry.MODEL_AGE.set((self._registry.clock() - fitted).total_seconds(), {})
-        return model
-
-    def poll(self, every_s: float, stop: threading.Event | None = None) -> threading.Thread:
-        """Starts a thread that looks at the pointer every `every_s`, until `stop` is set or the process ends.
-
-        By itself and not by requests: the first face after a quiet night is judged by the morning's model.
-        """
-        stop = stop or threading.Event()
-
-        def look() -> None:
-            while not stop.wait(every_s):
-                try:
-                    self.refresh()
-                except TransientError:
-                    continue  # logged where it was raised; the next look may go through
-
-        thread = threading.Thread(target=look, name="model-poll", daemon=True)
-        thread.start()
-        return thread
-
-    def _refresh(self) -> None:
-        """One look at the pointer, under the lock. Whatever goes wrong, the old model stays live.
-
-        Raises:
-            TransientError: there is no old model, and an answer of "unknown" for everybody would be wrong.
-        """
-        try:
-            pointer = self._registry.pointer()
-            if pointer is None:
-                self._model, self._etag = self._fallback, None
-            elif self._model is None or pointer.etag != self._etag:
-                self._swap(load_matcher(self._registry.load(pointer)), pointer.etag)
-        except FacerelayError as error:
-            logger.error(
-                "the new model cannot be used; the old one stays live: %s",
-                error,
-                extra={"action": "model.refused", "code": error.code},
-            )
-            if self._model is None:
-                if isinstance(error, TransientError):
-                    raise
-                self._swap(self._registry.newest_sound(self._embedder_id) or self._fallback, None)
-
-    def _swap(self, model: MatcherModel, etag: str | None) -> None:
-        if model.embedder_id != self._embedder_id:
-            raise IntegrityError(
-                f"model {model.model_id} is of embedder {model.embedder_id}, this service of {self._embedder_id}; "
-                "train again with this pack"
-            )
-        self._model, self._etag = model, etag
-        logger.info("model live", extra={"action": "model.live", "model_id": model.model_id})
+def _pointer_document(manifest: bytes, moment: datetime) -> bytes:
+    """What the pointer says of a model whose manifest is stored as these bytes."""
+    promised = Manifest.from_json(manifest)
+    return json.dumps(
+        {
+            "model_id": promised.model_id,
+            "manifest_sha256": sha256_hex(manifest),
+            "embedder_id": promised.embedder["embedder_id"],
+            "published_at": format_time(moment),
+        }
+    ).encode()

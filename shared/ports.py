@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from shared.access import AuditEntry, Token, UploadGrant
 from shared.alerts import Alert, Delivery, Notice, Visit, Visits
-from shared.domain import Detection, Face, Float32Array, Job, Outcome, Person, Template, UInt8Array
+from shared.domain import Detection, Embeddings, Face, Job, Outcome, Person, Template, UInt8Array
 
 Clock = Callable[[], datetime]
 
@@ -407,7 +407,7 @@ class Embedder(Protocol):
     @property
     def dimension(self) -> int: ...
 
-    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Float32Array:
+    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
         """(N, dimension) float32, L2-normalised: one row for each pair of RGB image and a face found in it.
 
         Raises:

@@ -102,7 +102,13 @@ class Settings(StoreSettings, TriggerSettings):
     )
     pack: str = Field(
         "facenet",
-        description="Detector and embedder: `facenet`, `sface`, or the path of your own manifest (docs/models.md).",
+        description="Detector and embedder of a new installation: `facenet`, `sface`, or the path of your own manifest "
+        "(docs/models.md). Afterwards `facerelay models migrate` changes them.",
+    )
+    extra_packs: str = Field(
+        "",
+        description="Packs of your own that may be changed to, besides `pack` and the built-in ones: paths of their "
+        "manifests, separated by commas.",
     )
 
     max_image_bytes: int = Field(10_000_000, ge=1_000, le=100_000_000, description="Largest image accepted, in bytes.")
@@ -235,6 +241,11 @@ class Settings(StoreSettings, TriggerSettings):
     alert_give_up_s: float = Field(
         86_400.0, ge=0, le=604_800, description="A channel that has refused for so long is an operator's matter."
     )
+
+    @property
+    def pack_settings(self) -> tuple[str, ...]:
+        """`pack`, then every one of `extra_packs`."""
+        return (self.pack, *filter(None, (part.strip() for part in self.extra_packs.split(","))))
 
     @field_validator("cors_origins")
     @classmethod

@@ -20,8 +20,21 @@ from PIL import Image
 
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Stores, stores_over
-from shared.domain import Candidate, Face, Float32Array, Quality, Template, UInt8Array, sha256_hex, template_key
+from shared.domain import (
+    Candidate,
+    Embeddings,
+    Face,
+    Float32Array,
+    Quality,
+    Template,
+    UInt8Array,
+    sha256_hex,
+    template_key,
+)
 from shared.matching.model import MatcherModel, Operating, SvmScale
+from shared.serving import Packs, Serving
+from shared.vision.assets import EmbedderTable
+from shared.vision.detectors import Pack
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 EMBEDDER_ID = "colour.1"
@@ -89,13 +102,44 @@ class ColourEmbedder:
     def __init__(self, embedder_id: str = EMBEDDER_ID) -> None:
         self.embedder_id = embedder_id
 
-    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Float32Array:
+    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
         rows = [self._one(image, found) for image, found in zip(images, faces, strict=True)]
-        return np.stack(rows) if rows else np.zeros((0, DIMENSION), np.float32)
+        return Embeddings(self.embedder_id, np.stack(rows) if rows else np.zeros((0, DIMENSION), np.float32))
 
     def _one(self, image: UInt8Array, found: Face) -> Float32Array:
         x, y = ((found.box[:2] + found.box[2:]) / 2).astype(int)
         return colour_vector(image[y - 3 : y + 4, x - 3 : x + 4].reshape(-1, 3).mean(axis=0))
+
+
+def colour_pack(
+    embedder: ColourEmbedder | None = None, *, detector: PatchDetector | None = None, name: str = "colours"
+) -> Pack:
+    """A pack of stand-ins."""
+    embedder = embedder or ColourEmbedder()
+    table = EmbedderTable(
+        file="none",
+        embedder_id=embedder.embedder_id,
+        dimension=embedder.dimension,
+        input_px=32,
+        crop="margin",
+        default_threshold=OPERATING.threshold,
+    )
+    return Pack(name, detector or PatchDetector(), embedder, table)  # type: ignore[arg-type]
+
+
+def packs_of(*packs: Pack) -> Packs:
+    """These, loaded, the first one initial."""
+    return Packs(cache=Path("none"), min_face_px=20, loaded=packs)
+
+
+def serving(model: MatcherModel, *, detector: PatchDetector | None = None) -> Serving:
+    """A pair of stand-ins and a matcher."""
+    return Serving(colour_pack(ColourEmbedder(model.embedder_id), detector=detector), model)
+
+
+def probes(vectors: Float32Array, embedder_id: str = EMBEDDER_ID) -> Embeddings:
+    """A vector, or rows of them, as embeddings of one embedder."""
+    return Embeddings(embedder_id, np.atleast_2d(vectors))
 
 
 def colour_vector(colour: Sequence[float] | Float32Array) -> Float32Array:

@@ -7,6 +7,7 @@ neither bystanders nor the camera's EXIF are stored.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ import numpy as np
 
 from shared.domain import (
     DATASET,
+    Embeddings,
     Face,
-    Float32Array,
     Person,
     Quality,
     Template,
@@ -25,10 +26,11 @@ from shared.domain import (
     sha256_hex,
     template_key,
 )
-from shared.errors import NotFound, UnusableFace
+from shared.errors import InvalidInput, NotFound, UnusableFace
 from shared.model_registry import ModelRegistry
-from shared.ports import BlobStore, Clock, Detector, Embedder, PersonRepository
+from shared.ports import BlobStore, Clock, Detector, PersonRepository
 from shared.vision.decode import ImageLimits, decode_image, encode_jpeg
+from shared.vision.detectors import Pack
 from shared.vision.quality import QualityGate, assess
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ class EnrollService:
     """The gallery's front door.
 
     Args:
+        packs: gives those that templates are made with now: of the embedder that answers, then, while it is being
+            changed, of the other.
         gate: what is good enough to recognise somebody by; stricter than the recogniser's.
         slot: entered while the CPU is used.
     """
@@ -70,8 +74,7 @@ class EnrollService:
         people: PersonRepository,
         blobs: BlobStore,
         registry: ModelRegistry,
-        detector: Detector,
-        embedder: Embedder,
+        packs: Callable[[], Sequence[Pack]],
         gate: QualityGate,
         limits: ImageLimits,
         slot: AbstractContextManager[object],
@@ -80,8 +83,7 @@ class EnrollService:
         self._people = people
         self._blobs = blobs
         self._registry = registry
-        self._detector = detector
-        self._embedder = embedder
+        self._packs = packs
         self._gate = gate
         self._limits = limits
         self._slot = slot
@@ -109,26 +111,29 @@ class EnrollService:
         """
         person_id = normalise_person_id(name)
         self._people.get_person(person_id)
+        packs = self._packs()
         with self._slot:
             image = decode_image(data, self._limits)
-            face, quality = self._only_face(image)
-            embedding = self._embedder.embed([image], [face])[0]
+            face, quality = self._only_face(packs[0].detector, image)
+            embeddings = [packs[0].embedder.embed([image], [face]), *_of_others(packs[1:], image, face)]
         kept, kept_face = crop_to_face(image, face)
         stored = encode_jpeg(kept)
         digest = sha256_hex(stored)
-        template = self._template(person_id, digest, embedding, kept_face, quality, source)
+        template, *others = [self._template(person_id, digest, e, kept_face, quality, source) for e in embeddings]
         self._blobs.put(DATASET, template.image, stored, content_type="image/jpeg")
         try:
             added = self._people.add_template(template)
+            for other in others:
+                self._people.add_template(other)
         except NotFound:  # the person was removed while this photo was looked at
             self._blobs.delete(DATASET, template.image)
             raise
         logger.info("template added", extra={"action": "template.add", "added": added})
         return Enrolled(person_id, template.template_id, added, quality)
 
-    def _only_face(self, image: UInt8Array) -> tuple[Face, Quality]:
+    def _only_face(self, detector: Detector, image: UInt8Array) -> tuple[Face, Quality]:
         """The one face of the picture; far smaller ones in the background do not count as others."""
-        faces = list(self._detector.detect(image))
+        faces = list(detector.detect(image))
         if not faces:
             raise refusal("no_face")
         largest = max(faces, key=lambda face: face.height_px)
@@ -140,16 +145,16 @@ class EnrollService:
         return largest, quality
 
     def _template(
-        self, person_id: str, digest: str, embedding: Float32Array, face: Face, quality: Quality, source: str
+        self, person_id: str, digest: str, embedding: Embeddings, face: Face, quality: Quality, source: str
     ) -> Template:
         left, top, right, bottom = (float(edge) for edge in face.box)
         landmarks = None if face.landmarks is None else tuple((float(x), float(y)) for x, y in face.landmarks)
         image = image_name(person_id, digest)
         return Template(
-            template_id=template_key(image, self._embedder.embedder_id),
+            template_id=template_key(image, embedding.embedder_id),
             person_id=person_id,
-            embedder_id=self._embedder.embedder_id,
-            embedding=embedding,
+            embedder_id=embedding.embedder_id,
+            embedding=embedding.vectors[0],
             image=image,
             face_box=(left, top, right, bottom),
             landmarks=landmarks,
@@ -196,6 +201,20 @@ class EnrollService:
             if template.image in images:
                 self._people.delete_template(person_id, template.template_id)
         logger.info("template removed", extra={"action": "template.remove"})
+
+
+def _of_others(packs: Sequence[Pack], image: UInt8Array, face: Face) -> list[Embeddings]:
+    """What the embedder that does not answer makes of a face; nothing where it needs landmarks that there are none of.
+
+    The migration tries such an image again with its own detector.
+    """
+    found = []
+    for pack in packs:
+        try:
+            found.append(pack.embedder.embed([image], [face]))
+        except InvalidInput:
+            logger.info("no template of the other embedder", extra={"action": "template.other"})
+    return found
 
 
 def image_name(person_id: str, digest: str) -> str:

@@ -60,6 +60,7 @@ class DetectionDocument(BaseModel):
     confidence: float = Field(examples=[0.97], description="That the face is the nearest person's.")
     threshold: float = Field(examples=[0.62], description="What the similarity was compared with.")
     model_id: str = Field(examples=["20260102T030405.678900Z-0a1b"])
+    embedder_id: str = Field(examples=["facenet-casia-20180408.1"], description="Whose space the model is of.")
     site: str = Field(examples=["headquarters"])
     camera: str = Field(examples=["entrance"])
     location: str = Field(examples=["lobby"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from shared.domain import Detection, Person, Template, normalise_person_id
 from shared.ports import DetectionFilter, DetectionPage, DetectionRepository, PersonRepository
@@ -13,10 +13,12 @@ class QueryService:
     """Reads; changes nothing, and needs no model.
 
     Args:
-        embedder_id: whose templates count as a person's images.
+        embedder_id: gives the one whose templates count as a person's images.
     """
 
-    def __init__(self, *, people: PersonRepository, detections: DetectionRepository, embedder_id: str) -> None:
+    def __init__(
+        self, *, people: PersonRepository, detections: DetectionRepository, embedder_id: Callable[[], str]
+    ) -> None:
         self._people = people
         self._detections = detections
         self._embedder_id = embedder_id
@@ -31,7 +33,7 @@ class QueryService:
 
     def people(self) -> list[tuple[Person, int]]:
         """Everybody enrolled and how many templates they have, in order of id."""
-        counts = Counter(person_id for person_id, _ in self._people.template_keys(self._embedder_id))
+        counts = Counter(person_id for person_id, _ in self._people.template_keys(self._embedder_id()))
         return [(person, counts[person.person_id]) for person in self._people.list_people()]
 
     def person(self, name: str) -> tuple[Person, int]:
@@ -42,7 +44,7 @@ class QueryService:
             NotFound: nobody of that id is enrolled.
         """
         person = self._people.get_person(normalise_person_id(name))
-        templates = self._people.list_templates(person_id=person.person_id, embedder_id=self._embedder_id)
+        templates = self._people.list_templates(person_id=person.person_id, embedder_id=self._embedder_id())
         return person, sum(1 for _ in templates)
 
     def templates(self, name: str) -> list[Template]:

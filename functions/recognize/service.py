@@ -18,8 +18,8 @@ from shared.domain import (
     UNKNOWN,
     Candidate,
     Detection,
+    Embeddings,
     Face,
-    Float32Array,
     Identity,
     Outcome,
     Quality,
@@ -32,7 +32,8 @@ from shared.domain import (
 )
 from shared.errors import IntegrityError, InvalidInput, PermanentError
 from shared.matching.model import MatcherModel
-from shared.ports import Clock, DetectionRepository, Detector, Embedder
+from shared.ports import Clock, DetectionRepository, Detector
+from shared.serving import Serving
 from shared.vision.decode import ImageLimits, decode_image
 from shared.vision.mtcnn import MtcnnDetector
 from shared.vision.quality import QualityGate, assess
@@ -49,15 +50,15 @@ class RecognizedFace:
 
     Attributes:
         rejected: why the quality gate would not let it be identified, or None. `identity` is then unknown.
-        embedding: (D,) float32.
-        model: the matcher that answered.
+        embedding: one row.
+        model: the matcher that answered, of the embedding's embedder.
     """
 
     face: Face
     quality: Quality
     rejected: str | None
     identity: Identity
-    embedding: Float32Array
+    embedding: Embeddings
     model: MatcherModel
 
 
@@ -65,9 +66,7 @@ class Recognizer:
     """Verify, embed, identify.
 
     Args:
-        detector: verifies faces.
-        embedder: of the same space as the models that `live_model` gives.
-        live_model: called once for each image, so that all its faces are judged by one model.
+        serving: gives what finds, embeds and names faces; called once for each image: one pair judges all of it.
         gate: what is good enough to be identified.
         limits: on images, checked before decoding.
         max_faces: of one image, most confident first.
@@ -77,17 +76,13 @@ class Recognizer:
     def __init__(
         self,
         *,
-        detector: Detector,
-        embedder: Embedder,
-        live_model: Callable[[], MatcherModel],
+        serving: Callable[[], Serving],
         gate: QualityGate,
         limits: ImageLimits,
         max_faces: int,
         slot: AbstractContextManager[object],
     ) -> None:
-        self._detector = detector
-        self._embedder = embedder
-        self._live_model = live_model
+        self._serving = serving
         self._gate = gate
         self._limits = limits
         self._max_faces = max_faces
@@ -100,10 +95,10 @@ class Recognizer:
             InvalidImage, ImageTooLarge: see `decode_image`.
         """
         with self._slot:
-            image = self._decode(data)
+            image, serving = self._decode(data), self._serving()
             with telemetry.stage("detect"):
-                faces = list(self._detector.detect(image))
-            return self._identify(image, faces[: self._max_faces])
+                faces = list(serving.pack.detector.detect(image))
+            return self._identify(serving, image, faces[: self._max_faces])
 
     def recognize_crop(self, data: bytes) -> RecognizedFace | None:
         """The face that an edge crop was taken for: the one nearest its centre, or None when there is none.
@@ -111,34 +106,35 @@ class Recognizer:
         The crop tells how large its face can be, so the detector looks at two or three scales instead of eleven.
         """
         with self._slot:
-            image = self._decode(data)
+            image, serving = self._decode(data), self._serving()
             with telemetry.stage("detect"):
-                face = most_central(image, self._detect_in_crop(image))
-            return self._identify(image, [face])[0] if face is not None else None
+                face = most_central(image, _detect_in_crop(serving.pack.detector, image))
+            return self._identify(serving, image, [face])[0] if face is not None else None
 
     def _decode(self, data: bytes) -> UInt8Array:
         with telemetry.stage("decode"):
             return decode_image(data, self._limits)
 
-    def _detect_in_crop(self, image: UInt8Array) -> Sequence[Face]:
-        if isinstance(self._detector, MtcnnDetector):
-            return self._detector.detect(image, min_face_px=max(12, int(CROP_FACE_MIN * min(image.shape[:2]))))
-        return self._detector.detect(image)
-
-    def _identify(self, image: UInt8Array, faces: list[Face]) -> list[RecognizedFace]:
+    def _identify(self, serving: Serving, image: UInt8Array, faces: list[Face]) -> list[RecognizedFace]:
         if not faces:
             return []
-        model = self._live_model()
         with telemetry.stage("embed"):
-            embeddings = self._embedder.embed([image] * len(faces), faces)
+            embeddings = serving.pack.embedder.embed([image] * len(faces), faces)
         with telemetry.stage("identify"):
-            identities = model.identify(embeddings)
+            identities = serving.model.identify(embeddings)
         recognized = []
-        for face, embedding, identity in zip(faces, embeddings, identities, strict=True):
+        for index, (face, identity) in enumerate(zip(faces, identities, strict=True)):
             quality = assess(image, face)
             rejected = self._gate.reason(quality)
-            recognized.append(RecognizedFace(face, quality, rejected, identity, embedding, model))
+            found = RecognizedFace(face, quality, rejected, identity, embeddings.row(index), serving.model)
+            recognized.append(found)
         return recognized
+
+
+def _detect_in_crop(detector: Detector, image: UInt8Array) -> Sequence[Face]:
+    if isinstance(detector, MtcnnDetector):
+        return detector.detect(image, min_face_px=max(12, int(CROP_FACE_MIN * min(image.shape[:2]))))
+    return detector.detect(image)
 
 
 def most_central(image: UInt8Array, faces: Sequence[Face]) -> Face | None:
@@ -166,7 +162,6 @@ class DetectionService:
     """Turns recognised faces into stored detections, once each.
 
     Args:
-        embedder_id: of the recogniser's embedder.
         store_unknown_embeddings: keep the embedding of faces that were given no name.
         announce: told of every detection once it is stored, and again when its candidate is delivered again before its
             outcome was recorded.
@@ -177,14 +172,12 @@ class DetectionService:
         *,
         recognizer: Recognizer,
         detections: DetectionRepository,
-        embedder_id: str,
         store_unknown_embeddings: bool,
         clock: Clock,
         announce: Callable[[Detection], object] = lambda detection: None,
     ) -> None:
         self._recognizer = recognizer
         self._detections = detections
-        self._embedder_id = embedder_id
         self._store_unknown_embeddings = store_unknown_embeddings
         self._clock = clock
         self._announce = announce
@@ -289,7 +282,7 @@ class DetectionService:
             confidence=found.identity.confidence,
             threshold=found.identity.threshold,
             model_id=found.model.model_id,
-            embedder_id=self._embedder_id,
+            embedder_id=found.embedding.embedder_id,
             site=where.site,
             camera=where.camera,
             location=where.location,
@@ -300,7 +293,7 @@ class DetectionService:
             face_box=(left, top, right, bottom),
             quality=found.quality,
             candidate=blob_name,
-            embedding=found.embedding if keep else None,
+            embedding=found.embedding.vectors[0] if keep else None,
         )
 
 

@@ -22,9 +22,10 @@ def train_queue(message: func.QueueMessage) -> None:
 @bp.function_name("train_timer")
 @bp.timer_trigger(arg_name="timer", schedule="%FACERELAY_TRAIN_SCHEDULE%", use_monitor=True)
 def train_timer(timer: func.TimerRequest) -> None:
-    """Asks for a refit when the gallery has changed since the live model was fitted."""
-    requests = services().train_requests()
-    if requests.idle() and services().train().gallery_changed():
+    """Asks for a refit when the gallery has changed since the live model was fitted; sees that a migration goes on."""
+    requests, migration = services().train_requests(), services().migration_requests()
+    migration.resume()
+    if requests.idle(besides=1 if migration.trains_beside() else 0) and services().train().gallery_changed():
         requests.request("fit")
 
 

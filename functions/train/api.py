@@ -22,7 +22,7 @@ class JobStatus(BaseModel):
     """Long work, as it stands."""
 
     job_id: str = Field(examples=["0123456789abcdef0123456789abcdef"])
-    kind: str = Field(examples=["fit"], description="`embed`, `fit` or `embed_and_fit`")
+    kind: str = Field(examples=["fit"], description="`embed`, `fit`, `embed_and_fit` or `migrate`")
     status: str = Field(examples=["succeeded"], description="`queued`, `running`, `succeeded` or `failed`")
     progress: float = Field(ge=0, le=1, examples=[1.0])
     created_at: str = Field(examples=["2026-01-02T03:04:05.678Z"])
@@ -90,7 +90,7 @@ def _run(kind: JobKind, response: Response) -> JobStatus:
 
 @router.post("/model/generate-emb", responses=_ANSWERS, summary="Make every template anew from its stored image")
 def generate_embeddings(response: Response) -> JobStatus:
-    """Needed after the embedder was changed."""
+    """Of the embedder that answers. A change of the embedder makes the other's by itself."""
     return _run("embed", response)
 
 

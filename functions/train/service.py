@@ -9,42 +9,20 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
-from urllib.parse import unquote
 
-import numpy as np
-
+from functions.train.embed import Reembedder
+from functions.train.fitting import Fitter
 from shared import telemetry
-from shared.domain import (
-    DATASET,
-    Face,
-    Job,
-    Person,
-    Template,
-    format_time,
-    gallery_hash,
-    template_key,
-)
-from shared.errors import Busy, Conflict, IntegrityError, InvalidInput, NotFound, PermanentError, TransientError
+from shared.domain import Job, format_time, gallery_hash
+from shared.errors import Busy, Conflict, IntegrityError, PermanentError, TransientError
 from shared.matching.bundle import Bundle, Manifest
-from shared.matching.model import Operating, new_model_id
 from shared.messages import TRAIN_QUEUE, TrainRequest
 from shared.model_registry import ModelRegistry
-from shared.ports import (
-    BlobProperties,
-    BlobStore,
-    Clock,
-    Detector,
-    Embedder,
-    JobRepository,
-    PersonRepository,
-    WorkQueue,
-)
-from shared.vision.decode import ImageLimits, decode_image
-from shared.vision.quality import assess
+from shared.ports import Clock, JobRepository, PersonRepository, WorkQueue
+from shared.serving import Packs, ruling
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +30,8 @@ TRAIN_LEASE: Final = "train"
 BUSY_DELAY_S: Final = 5.0
 KEPT_MODELS: Final = 5
 ATTEMPTS: Final = 3
-SAME_EMBEDDING: Final = 0.9999
 
-JobKind = Literal["embed", "fit", "embed_and_fit"]
+JobKind = Literal["embed", "fit", "embed_and_fit", "migrate"]
 
 
 class TrainRequests:
@@ -67,8 +44,12 @@ class TrainRequests:
 
     def request(self, kind: JobKind) -> Job:
         """Queues a job and returns it."""
+        return self.send(uuid.uuid4().hex, kind)
+
+    def send(self, job_id: str, kind: JobKind) -> Job:
+        """Queues a job under an id that was written down before, so that it can be sent again. Raises as `request`."""
         now = self._clock()
-        job = Job(uuid.uuid4().hex, kind, "queued", now, now)
+        job = Job(job_id, kind, "queued", now, now)
         self._jobs.put_job(job)
         message = TrainRequest(schema=1, job_id=job.job_id, kind=kind)
         self._queue.send(TRAIN_QUEUE, message.model_dump_json(by_alias=True))
@@ -81,9 +62,13 @@ class TrainRequests:
             time.sleep(0.1)
         return job
 
-    def idle(self) -> bool:
-        """Whether no training is waiting or under way."""
-        return self._queue.length(TRAIN_QUEUE) == 0
+    def idle(self, *, besides: int = 0) -> bool:
+        """Whether no training is waiting or under way.
+
+        Args:
+            besides: so many messages do not count: a migration has one in the queue all the time.
+        """
+        return self._queue.length(TRAIN_QUEUE) <= besides
 
     def job(self, job_id: str) -> Job:
         """Raises: NotFound."""
@@ -95,49 +80,49 @@ class TrainRequests:
 
 
 @dataclass(frozen=True, slots=True)
-class FitSettings:
-    """What a fit needs besides the templates; see `fit_bundle`."""
+class Slice:
+    """What came of one slice of a long job.
 
-    embedder: Mapping[str, Any]
-    fallback: Operating
-    target_fpir: float
+    Attributes:
+        finished: False when the rest is for the next slice, after whatever else waits in the queue.
+    """
+
+    finished: bool
+    progress: float
+    result: dict[str, Any] = field(default_factory=dict)
 
 
 class TrainService:
     """The doing side.
 
     Args:
-        fit: `fit_bundle`, or a stand-in.
-        slot: entered while the CPU is used for vision.
+        packs: what there is to embed with; which one is meant is what the store says at the moment.
+        migrate: works on the change of the embedder for a while; is given what to report progress to.
     """
 
     def __init__(
         self,
         *,
         people: PersonRepository,
-        blobs: BlobStore,
         jobs: JobRepository,
         queue: WorkQueue,
         registry: ModelRegistry,
-        detector: Detector,
-        embedder: Embedder,
-        limits: ImageLimits,
-        settings: FitSettings,
+        packs: Packs,
+        reembedder: Reembedder,
+        fitter: Fitter,
+        migrate: Callable[[Callable[[float], None]], Slice],
         lease_ttl_s: float,
-        slot: AbstractContextManager[object],
         clock: Clock,
     ) -> None:
         self._people = people
-        self._blobs = blobs
         self._jobs = jobs
         self._queue = queue
         self._registry = registry
-        self._detector = detector
-        self._embedder = embedder
-        self._limits = limits
-        self._settings = settings
+        self._packs = packs
+        self._reembedder = reembedder
+        self._fitter = fitter
+        self._migrate = migrate
         self._lease_ttl_s = lease_ttl_s
-        self._slot = slot
         self._clock = clock
         self._renewed_at = 0.0
 
@@ -151,7 +136,7 @@ class TrainService:
             TransientError: the host should try again; the job says so meanwhile.
         """
         job = self._jobs.get_job(request.job_id)
-        if job.status == "succeeded":
+        if job.status == "succeeded" and request.kind != "migrate":  # more may have been asked of it since
             return job
         if not self._jobs.acquire_lease(TRAIN_LEASE, request.job_id, ttl_s=self._lease_ttl_s):
             self._queue.send(TRAIN_QUEUE, request.model_dump_json(by_alias=True), delay_s=BUSY_DELAY_S)
@@ -161,6 +146,10 @@ class TrainService:
             with telemetry.span("train.run", kind=telemetry.CONSUMER, attributes={"kind": request.kind}):
                 job = self._run_leased(job, request.kind, last_attempt)
             status = job.status
+            if status == "running":  # the next slice; whoever waits for the lease comes before it
+                others = self._queue.length(TRAIN_QUEUE) > 1
+                delay_s = BUSY_DELAY_S + 1 if others else 0.0
+                self._queue.send(TRAIN_QUEUE, request.model_dump_json(by_alias=True), delay_s=delay_s)
             return job
         finally:
             self._jobs.release_lease(TRAIN_LEASE, request.job_id)
@@ -171,9 +160,15 @@ class TrainService:
         try:
             result: dict[str, Any] = {}
             if kind in ("embed", "embed_and_fit"):
-                result |= self._embed_all(lambda share: self._report(job, share / 2))
+                pack = self._packs.load(ruling(self._registry, self._packs))
+                result |= self._reembedder.embed_all(pack, lambda share: self._report(job, share / 2))
             if kind in ("fit", "embed_and_fit"):
                 result |= self._fit(lambda share: self._report(job, 0.5 + share / 2))
+            if kind == "migrate":
+                part = self._migrate(lambda share: self._report(job, share))
+                if not part.finished:
+                    return self._save(job, progress=part.progress)
+                result |= part.result
         except PermanentError as error:
             logger.error("training failed: %s", error, extra={"action": "train.failed", "code": error.code})
             return self._save(job, status="failed", error=f"{error.code}: {error}")
@@ -203,29 +198,28 @@ class TrainService:
 
     def gallery_changed(self) -> bool:
         """Whether the live model was fitted to another gallery, or another embedder, than there is now."""
-        keys = self._people.template_keys(self._embedder.embedder_id)
+        embedder_id = ruling(self._registry, self._packs)
+        keys = self._people.template_keys(embedder_id)
         try:
             pointer = self._registry.pointer()
             manifest = None if pointer is None else self._registry.manifest(pointer)
         except IntegrityError:  # damaged: only a new model mends it
             changed = True
         else:
-            changed = bool(keys) if manifest is None else self._fitted_to_other(manifest, keys)
+            changed = bool(keys) if manifest is None else _fitted_to_other(manifest, embedder_id, keys)
         telemetry.MODEL_BEHIND.set(changed, {})
         return changed
 
-    def _fitted_to_other(self, manifest: Manifest, keys: list[tuple[str, str]]) -> bool:
-        other_embedder = manifest.embedder["embedder_id"] != self._embedder.embedder_id
-        return other_embedder or manifest.gallery != gallery_hash(keys)
-
     def _fit(self, progress: Callable[[float], None]) -> dict[str, Any]:
         for _ in range(ATTEMPTS):
-            bundle = self._fit_once(progress)
+            embedder_id = ruling(self._registry, self._packs)
+            self._catch_up(embedder_id, progress)
+            bundle = self._fitter.fit(embedder_id, progress)
             try:
                 self._registry.publish(bundle)
             except Conflict:
-                continue  # an erasure overtook this fit: read the gallery again
-            self._erase_whoever_left(bundle)
+                continue  # an erasure, or a change of the embedder, overtook this fit: read the gallery again
+            erase_whoever_left(bundle, self._people, self._registry)
             self._registry.prune(KEPT_MODELS)
             manifest = bundle.manifest
             return {
@@ -236,95 +230,31 @@ class TrainService:
             }
         raise Busy("the gallery keeps changing; train again")
 
-    def _fit_once(self, progress: Callable[[float], None]) -> Bundle:
-        from functions.train.fit import fit_bundle, gather  # scikit-learn takes a second to import
-
-        model_id = new_model_id(self._clock())
-        embedder_id = self._embedder.embedder_id
-        state = gallery_hash(self._people.template_keys(embedder_id))
-        gallery = gather(self._people.list_templates(embedder_id=embedder_id), state, self._embedder.dimension)
-        return fit_bundle(
-            gallery,
-            model_id=model_id,
-            embedder=self._settings.embedder,
-            fallback=self._settings.fallback,
-            target_fpir=self._settings.target_fpir,
-            progress=progress,
-        )
-
-    def _erase_whoever_left(self, bundle: Bundle) -> None:
-        """People who were removed between the reading of the gallery and the publication."""
-        still_here = {person.person_id for person in self._people.list_people()}
-        for person_id in bundle.manifest.templates:
-            if person_id not in still_here:
-                self._registry.erase_person(person_id)
-
-    def _embed_all(self, progress: Callable[[float], None]) -> dict[str, Any]:
-        """Makes the templates of this embedder anew from the stored images; images of nobody are deleted."""
-        images = list(self._blobs.list(DATASET))
-        counts = {"images": len(images), "templates": 0, "without_face": 0, "unreadable": 0, "deleted": 0}
-        templates = sorted(self._people.list_templates(), key=lambda t: t.embedder_id == self._embedder.embedder_id)
-        known = {template.image: template for template in templates}  # this embedder's own, where there is one
-        for index, image in enumerate(images):
-            try:
-                ending = self._embed_image(image, known.get(image.name))
-            except NotFound:  # removed while the job was under way
-                ending = "deleted"
-            except InvalidInput as error:  # damaged on the disk: one photograph must not stop all the others
-                logger.error("stored image is unreadable", extra={"action": "train.unreadable", "code": error.code})
-                ending = "unreadable"
-            counts[ending] += 1
-            progress((index + 1) / len(images))
-        return counts
-
-    def _embed_image(self, image: BlobProperties, known: Template | None) -> str:
-        person = self._person_of(image.name)
-        if person is None:
-            self._blobs.delete(DATASET, image.name)
-            return "deleted"
-        with self._slot:
-            pixels = decode_image(self._blobs.get(DATASET, image.name).data, self._limits)
-            face = (
-                _stored_face(known)
-                if known
-                else max(self._detector.detect(pixels), key=lambda found: found.height_px, default=None)
-            )
-            if face is None:
-                return "without_face"
-            embedding = self._embedder.embed([pixels], [face])[0]
-            quality = known.quality if known else assess(pixels, face)
-        template = Template(
-            template_id=template_key(image.name, self._embedder.embedder_id),
-            person_id=person.person_id,
-            embedder_id=self._embedder.embedder_id,
-            embedding=embedding,
-            image=image.name,
-            face_box=(float(face.box[0]), float(face.box[1]), float(face.box[2]), float(face.box[3])),
-            landmarks=None if face.landmarks is None else tuple((float(x), float(y)) for x, y in face.landmarks),
-            quality=quality,
-            source=known.source if known else "upload",
-            created_at=self._clock(),
-        )
-        self._replace_if_different(template, known)
-        return "templates"
-
-    def _replace_if_different(self, template: Template, known: Template | None) -> None:
-        if self._people.add_template(template) or known is None or known.embedder_id != template.embedder_id:
+    def _catch_up(self, embedder_id: str, progress: Callable[[float], None]) -> None:
+        """While the embedder is being changed: whoever was enrolled in a process that did not know it yet."""
+        migration = self._registry.migrations.current()
+        if migration is None or not migration.keeps_both:
             return
-        if float(known.embedding @ template.embedding) < SAME_EMBEDDING:
-            self._people.delete_template(template.person_id, template.template_id)
-            self._people.add_template(template)
 
-    def _person_of(self, image: str) -> Person | None:
-        try:
-            return self._people.get_person(unquote(image.split("/")[0]))
-        except NotFound:
-            return None
+        def keep_on(done: int, total: int) -> bool:
+            progress(0.0)
+            return True
+
+        missing, _ = self._reembedder.missing(embedder_id, migration.skipped)
+        if missing:
+            self._reembedder.embed_missing(self._packs.load(embedder_id), migration.skipped, keep_on)
 
 
-def _stored_face(template: Template) -> Face:
-    landmarks = None if template.landmarks is None else np.array(template.landmarks, dtype=np.float32)
-    return Face(np.array(template.face_box, dtype=np.float32), template.quality.confidence, landmarks)
+def _fitted_to_other(manifest: Manifest, embedder_id: str, keys: list[tuple[str, str]]) -> bool:
+    return manifest.embedder["embedder_id"] != embedder_id or manifest.gallery != gallery_hash(keys)
+
+
+def erase_whoever_left(bundle: Bundle, people: PersonRepository, registry: ModelRegistry) -> None:
+    """People who were removed between the reading of the gallery and the publication."""
+    still_here = {person.person_id for person in people.list_people()}
+    for person_id in bundle.manifest.templates:
+        if person_id not in still_here:
+            registry.erase_person(person_id)
 
 
 def job_document(job: Job) -> dict[str, Any]:

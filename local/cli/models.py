@@ -16,7 +16,7 @@ from shared.errors import FacerelayError, IntegrityError, ModelUnavailable
 from shared.settings import Settings
 from shared.vision.assets import ModelCache
 
-app = typer.Typer(no_args_is_help=True, help="Model files: fetch, list, verify.")
+app = typer.Typer(no_args_is_help=True, help="Model files: fetch, list, verify; change the embedder.")
 
 PackOption = Annotated[str | None, typer.Option(help="Pack or manifest; the setting `pack` when not given.")]
 CacheOption = Annotated[Path | None, typer.Option(help="Folder of the files; the setting `model_cache`.")]

@@ -156,7 +156,7 @@ def _warm_up(services: object) -> None:
     if isinstance(services, Services):
         try:
             services.detections()
-            services.runtime.live_model()
+            services.runtime.live_model.serving()
         except FacerelayError as error:
             logging.getLogger(__name__).warning("not ready: %s", error, extra={"action": "warm_up.failed"})
     application()

@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-from shared.domain import UNKNOWN, Float32Array, Identity
+from shared.domain import UNKNOWN, Embeddings, Float32Array, Identity
 from shared.errors import InvalidInput
 from shared.matching.index import PersonIndex, open_index
 
@@ -130,12 +130,18 @@ class MatcherModel:
         similarities += self.bias
         return similarities
 
-    def identify(self, embeddings: Float32Array, camera: str | None = None) -> list[Identity]:
+    def identify(self, probes: Embeddings, camera: str | None = None) -> list[Identity]:
         """The identity of each of N probes: the nearest person if near enough, else unknown.
 
         Args:
             camera: whose threshold holds, see `camera_key`.
+
+        Raises:
+            EmbedderMismatch: the probes are of another embedder than this model.
         """
+        return self._identify(probes.of(self.embedder_id), camera)
+
+    def _identify(self, embeddings: Float32Array, camera: str | None = None) -> list[Identity]:
         threshold = self.operating.at(camera)
         if not self.person_ids or not len(embeddings):
             return [Identity(UNKNOWN, 0.0, 0.0, threshold)] * len(embeddings)
@@ -152,8 +158,16 @@ class MatcherModel:
             for row, similarity, confidence in zip(rows[:, 0], similarities[:, 0], confidences, strict=True)
         ]
 
-    def confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
-        """(person_id, confidence) of everybody for one (D,) probe, the likeliest first."""
+    def confidences(self, probe: Embeddings) -> Iterator[tuple[str, float]]:
+        """(person_id, confidence) of everybody for one probe, the likeliest first.
+
+        Raises:
+            EmbedderMismatch: the probe is of another embedder than this model.
+        """
+        (embedding,) = probe.of(self.embedder_id)
+        return self._confidences(embedding)
+
+    def _confidences(self, embedding: Float32Array) -> Iterator[tuple[str, float]]:
         if not self.person_ids:
             return
         similarities = self.similarities(embedding[None])[0]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.domain import Face, Float32Array, UInt8Array
+from shared.domain import Embeddings, Face, Float32Array, UInt8Array
 from shared.errors import InvalidInput
 from shared.vision._onnx import open_session
 from shared.vision.assets import EmbedderTable, ModelCache
@@ -44,7 +44,7 @@ class OnnxEmbedder:
     def dimension(self) -> int:
         return self._table.dimension
 
-    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Float32Array:
+    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
         """(N, dimension) float32, L2-normalised, one row for each image and the face found in it.
 
         Args:
@@ -65,7 +65,7 @@ class OnnxEmbedder:
             rows[start : start + len(part)] = self._session.run(None, {self._input: self._pixels(crops)})[0]
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         normalised: Float32Array = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
-        return normalised
+        return Embeddings(self.embedder_id, normalised)
 
     def crop(self, image: UInt8Array, face: Face) -> UInt8Array:
         """What the network sees of one face: (input_px, input_px, 3) uint8 RGB.

@@ -74,7 +74,12 @@ RULES: list[tuple[list[str], set[str]]] = [
         ["shared/telemetry.py"],
         {"shared.errors", "opentelemetry.trace", "opentelemetry.metrics", "opentelemetry.context"},
     ),
-    (["shared/model_registry.py"], BASE | {"shared.ports", "shared.matching", "shared.telemetry"}),
+    (["shared/migration.py"], BASE | {"shared.ports"}),
+    (["shared/model_registry.py"], BASE | {"shared.ports", "shared.matching", "shared.migration"}),
+    (
+        ["shared/serving.py"],
+        BASE | {"shared.vision", "shared.matching", "shared.model_registry", "shared.telemetry"},
+    ),
     (
         ["shared/adapters/local", "shared/adapters/naming.py"],
         BASE | {"shared.ports", "shared.adapters.local", "shared.adapters.naming"},
@@ -91,7 +96,14 @@ RULES: list[tuple[list[str], set[str]]] = [
     (
         [f"functions/{area}/service.py" for area in ("recognize", "enroll", "train", "query")],
         CONTRACTS
-        | {"shared.vision", "shared.matching", "shared.model_registry", "shared.telemetry", "functions.train.fit"},
+        | {"shared.vision", "shared.matching", "shared.model_registry", "shared.serving", "shared.telemetry"}
+        | {"functions.train.fit", "functions.train.embed", "functions.train.fitting"},
+    ),
+    (
+        [f"functions/train/{module}.py" for module in ("embed", "fitting", "migration", "migration_work", "shadow")],
+        CONTRACTS
+        | {"shared.vision", "shared.matching", "shared.model_registry", "shared.serving", "shared.migration"}
+        | {"functions.train"},
     ),
     (
         ["functions/train/fit.py"],

@@ -135,3 +135,36 @@ def test_from_enrolment_to_the_last_known_location(
     assert [blob.name.split("/")[0] for blob in blobs.list(DATASET)] == ["joe_biden"]
     (face,) = services.recognizer().recognize(photograph("demo_obama3"))
     assert face.identity.person_id == UNKNOWN
+
+
+def test_the_embedder_is_changed_and_changed_back(services: Services) -> None:
+    """The record, the pointer and two sets of templates over Storage and Cosmos DB."""
+    for person_id, name in {"barack_obama": "demo_obama", "joe_biden": "demo_biden"}.items():
+        services.enroll().add_person(person_id)
+        services.enroll().add_image(person_id, photograph(name))
+    train(services)
+
+    def answer() -> tuple[str, str, float]:
+        services.runtime.live_model.refresh()
+        (face,) = services.recognizer().recognize(photograph("demo_obama2"))
+        return face.embedding.embedder_id, face.identity.person_id, face.identity.similarity
+
+    def work_off() -> None:
+        queue = services.runtime.stores.queue
+        while messages := queue.receive(TRAIN_QUEUE):
+            services.train().run(TrainRequest.model_validate_json(messages[0].body))
+            queue.delete(messages[0])
+
+    before, requests = answer(), services.migration_requests()
+    requests.start("sface", switch=True)
+    work_off()
+    switched = requests.current()
+    assert (switched.state, switched.images, switched.embedded) == ("switched", 2, 2)
+    assert answer()[:2] == (switched.target, "barack_obama")
+    for wish, state in (("rollback", "rolled_back"), ("finish", "finished")):
+        requests.ask(wish)  # type: ignore[arg-type]
+        work_off()
+        assert requests.current().state == state
+        assert answer() == before
+    templates = services.runtime.stores.people.list_templates()
+    assert [template.embedder_id for template in templates] == [switched.source] * 2

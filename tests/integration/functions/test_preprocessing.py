@@ -31,7 +31,7 @@ def test_an_embedding_is_the_networks_answer_to_these_pixels(photo, name, artefa
     pixels = ((crop.astype(np.float32) - mean) * scale).transpose(2, 0, 1)[None].astype(np.float32)
     answer = session.run(None, {session.get_inputs()[0].name: pixels})[0][0]
     expected = answer / np.linalg.norm(answer)
-    assert pack.embedder.embed([image], [face])[0] == pytest.approx(expected, abs=1e-3)
+    assert pack.embedder.embed([image], [face]).vectors[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_facenets_margin_is_an_eighth_of_the_face_on_each_side(photo, pack) -> None:

@@ -18,7 +18,7 @@ from tests.integration.vision.conftest import PEOPLE
 
 
 def test_the_same_person_is_nearer_than_anybody_else(pack, photographs, faces):
-    vectors = pack.embedder.embed(list(photographs.values()), [faces[name] for name in photographs])
+    vectors = pack.embedder.embed(list(photographs.values()), [faces[name] for name in photographs]).vectors
     assert vectors.shape == (5, pack.table.dimension)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -31,25 +31,25 @@ def test_the_same_person_is_nearer_than_anybody_else(pack, photographs, faces):
 def test_a_batch_gives_what_one_by_one_gives(pack, photographs, faces):
     images = list(photographs.values()) * 4  # 20: more than one batch of 16
     found = [faces[name] for name in photographs] * 4
-    together = pack.embedder.embed(images, found)
-    alone = np.concatenate([pack.embedder.embed([i], [f]) for i, f in zip(images[:5], found[:5], strict=True)])
+    together = pack.embedder.embed(images, found).vectors
+    alone = np.concatenate([pack.embedder.embed([i], [f]).vectors for i, f in zip(images[:5], found[:5], strict=True)])
     assert np.abs(together - np.concatenate([alone] * 4)).max() < 1e-4
 
 
 def test_a_face_from_near_and_from_far_is_the_same(pack, mtcnn, photographs):
     image = photographs["obama2"]
     small = np.asarray(cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA), np.uint8)
-    vectors = pack.embedder.embed([image, small], [mtcnn.detect(image)[0], mtcnn.detect(small)[0]])
+    vectors = pack.embedder.embed([image, small], [mtcnn.detect(image)[0], mtcnn.detect(small)[0]]).vectors
     assert float(vectors[0] @ vectors[1]) > 0.9
 
 
 def test_no_faces_give_no_rows(pack):
-    assert pack.embedder.embed([], []).shape == (0, pack.table.dimension)
+    assert pack.embedder.embed([], []).vectors.shape == (0, pack.table.dimension)
 
 
 def test_one_embedder_serves_several_threads(pack, photographs, faces):
     def embed(_):
-        return pack.embedder.embed([photographs["biden"]], [faces["biden"]])
+        return pack.embedder.embed([photographs["biden"]], [faces["biden"]]).vectors
 
     with ThreadPoolExecutor(3) as pool:
         first, *others = pool.map(embed, range(6))
@@ -90,7 +90,7 @@ def test_a_manifest_of_ones_own_gives_a_pack(models, tmp_path, photographs, face
     )
     mine, built_in = load_pack(str(manifest), models), load_pack("facenet", models)
     assert mine.embedder.embedder_id == "mine.1"
-    vectors = [p.embedder.embed([photographs["obama"]], [faces["obama"]]) for p in (mine, built_in)]
+    vectors = [p.embedder.embed([photographs["obama"]], [faces["obama"]]).vectors for p in (mine, built_in)]
     assert np.array_equal(*vectors)
 
 

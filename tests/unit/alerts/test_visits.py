@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -83,7 +84,27 @@ def test_without_embeddings_only_the_track_is_left() -> None:
 
 
 def test_embeddings_of_two_spaces_are_not_compared() -> None:
-    assert visit_ids(stranger(1, 0, embedding=EVE), stranger(2, 1, embedding=unit(1, 0, 0, 0))) == ["id0001", "id0002"]
+    """Not even where the numbers would allow it."""
+    of_another = replace(stranger(2, 1, embedding=EVE), embedder_id="other.1")
+    assert visit_ids(stranger(1, 0, embedding=EVE), of_another) == ["id0001", "id0002"]
+
+
+def test_a_visit_goes_on_in_the_space_of_its_latest_face() -> None:
+    """By its track, over a change of the embedder: the mean of two spaces would be in neither."""
+    of_another = replace(stranger(2, 1, track="a", embedding=MALLORY), embedder_id="other.1")
+    _, visits = RULES.joined([], stranger(1, 0, track="a", embedding=EVE), START)
+    visit, _ = RULES.joined(visits, of_another, START)
+    assert (visit.embedder_id, visit.faces) == ("other.1", 1)
+    assert np.array_equal(visit.embedding, MALLORY)
+    assert Visit.from_document(visit.to_document()).embedder_id == "other.1"
+
+
+def test_every_embedder_has_its_own_similarity() -> None:
+    rules = VisitRules(300.0, 0.0, {"facenet": 0.9})
+    like = unit(1, 0.6, 0)
+    assert visit_ids(stranger(1, 0, embedding=EVE), stranger(2, 1, embedding=like), rules=rules) == ["id0001", "id0002"]
+    rules = VisitRules(300.0, 0.0, {"facenet": 0.8})
+    assert visit_ids(stranger(1, 0, embedding=EVE), stranger(2, 1, embedding=like), rules=rules) == ["id0001"] * 2
 
 
 def test_a_track_that_was_seen_before_the_gap_does_not_count() -> None:

@@ -26,11 +26,13 @@ from shared.model_registry import ModelRegistry
 from shared.vision.decode import ImageLimits, decode_image
 from shared.vision.quality import QualityGate
 from tests.support import (
+    EMBEDDER_ID,
     GREEN,
     RED,
     ColourEmbedder,
     PatchDetector,
     TickingClock,
+    colour_pack,
     colour_vector,
     face,
     matcher,
@@ -49,14 +51,14 @@ class World:
         self.stores: Stores = stores_over(self.store)
         self.registry = ModelRegistry(self.stores.blobs, TickingClock())
         self.detector = PatchDetector()
+        self.embedders = [EMBEDDER_ID]
 
     def service(self, *, min_sharpness: float = 0.0) -> EnrollService:
         return EnrollService(
             people=self.stores.people,
             blobs=self.stores.blobs,
             registry=self.registry,
-            detector=self.detector,
-            embedder=ColourEmbedder(),
+            packs=lambda: [colour_pack(ColourEmbedder(each), detector=self.detector) for each in self.embedders],
             gate=QualityGate(min_size_px=40, min_sharpness=min_sharpness, min_confidence=0.9),
             limits=ImageLimits(),
             slot=threading.Semaphore(1),

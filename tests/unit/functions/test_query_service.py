@@ -24,7 +24,7 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
 
 @pytest.fixture
 def service(stores: Stores) -> QueryService:
-    return QueryService(people=stores.people, detections=stores.detections, embedder_id=EMBEDDER_ID)
+    return QueryService(people=stores.people, detections=stores.detections, embedder_id=lambda: EMBEDDER_ID)
 
 
 def seen(number: int, person_id: str, camera: str = "gate") -> Detection:

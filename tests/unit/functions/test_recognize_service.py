@@ -25,7 +25,6 @@ from tests.support import (
     NOW,
     RED,
     YELLOW,
-    ColourEmbedder,
     PatchDetector,
     TickingClock,
     candidate,
@@ -35,6 +34,7 @@ from tests.support import (
     picture,
     png,
     portrait,
+    serving,
 )
 
 NAME = "hq/entrance/2026/01/02/x.png"
@@ -90,9 +90,7 @@ def detector() -> PatchDetector:
 @pytest.fixture
 def recognizer(live: Live, detector: PatchDetector) -> Recognizer:
     return Recognizer(
-        detector=detector,
-        embedder=ColourEmbedder(),
-        live_model=live,
+        serving=lambda: serving(live(), detector=detector),
         gate=QualityGate(min_size_px=20, min_sharpness=0, min_confidence=0.9),
         limits=ImageLimits(max_bytes=200_000, max_pixels=1_000_000),
         max_faces=3,
@@ -104,7 +102,6 @@ def service_of(recognizer: Recognizer, detections: Detections, *, keep_unknown: 
     return DetectionService(
         recognizer=recognizer,
         detections=detections,
-        embedder_id=EMBEDDER_ID,
         store_unknown_embeddings=keep_unknown,
         clock=TickingClock(),
     )
@@ -321,9 +318,9 @@ class TestRecognizer:
         recognizer.recognize(png(picture(((0, 0, 40, 40), RED), ((60, 0, 110, 50), GREEN))))
         assert live.calls == 1
 
-    def test_a_picture_of_nobody_needs_no_model(self, recognizer: Recognizer, live: Live) -> None:
+    def test_a_picture_of_nobody_has_no_answers(self, recognizer: Recognizer, live: Live) -> None:
         assert recognizer.recognize(png(picture())) == []
-        assert live.calls == 0
+        assert live.calls == 1, "the detector is of the pair as well"
 
     def test_limits_hold(self, recognizer: Recognizer) -> None:
         with pytest.raises(ImageTooLarge):
@@ -360,7 +357,6 @@ def announcing(
     return DetectionService(
         recognizer=recognizer,
         detections=detections,
-        embedder_id=EMBEDDER_ID,
         store_unknown_embeddings=True,
         clock=TickingClock(),
         announce=announce,

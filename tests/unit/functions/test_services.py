@@ -35,11 +35,12 @@ def test_what_every_request_needs_does_not_wait_for_models(services: Services, m
     def load(*_: Any, **__: Any) -> Pack:
         loading.set()
         time.sleep(LOADING_S)
-        return Pack("colours", PatchDetector(), ColourEmbedder(), load_registry().embedder["facenet"])
+        table = load_registry().embedder["facenet"]
+        return Pack("colours", PatchDetector(), ColourEmbedder(table.embedder_id), table)
 
     monkeypatch.setattr(detectors, "load_pack", load)
     with ThreadPoolExecutor(1) as pool:
-        warming_up = pool.submit(services.detections)
+        warming_up = pool.submit(services.runtime.live_model.serving)
         assert loading.wait(20)
         asked = time.monotonic()
         services.authenticator()
@@ -47,7 +48,7 @@ def test_what_every_request_needs_does_not_wait_for_models(services: Services, m
         services.audit()
         assert time.monotonic() - asked < LOADING_S / 2
         assert not warming_up.done()
-    assert warming_up.result() is services.detections()
+    assert warming_up.result().pack is services.runtime.pack
 
 
 def test_callers_at_once_get_one_service(services: Services) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from functions.train.embed import Reembedder
+from functions.train.fitting import FitSettings, Fitter
 from functions.train.service import (
     BUSY_DELAY_S,
     TRAIN_LEASE,
-    FitSettings,
+    Slice,
     TrainRequests,
     TrainService,
     job_document,
@@ -21,7 +23,7 @@ from functions.train.service import (
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Stores
 from shared.domain import DATASET, MODELS, Person
-from shared.errors import IntegrityError, NotFound, StoreUnavailable
+from shared.errors import EmbedderMismatch, IntegrityError, NotFound, StoreUnavailable
 from shared.matching.bundle import load_matcher
 from shared.messages import MAX_DEQUEUE_COUNT, TRAIN_QUEUE, TrainRequest
 from shared.model_registry import ModelRegistry
@@ -35,9 +37,10 @@ from tests.support import (
     OPERATING,
     RED,
     ColourEmbedder,
-    PatchDetector,
     TickingClock,
+    colour_pack,
     colour_vector,
+    packs_of,
     picture,
     png,
     portrait,
@@ -56,6 +59,10 @@ class Embedder(ColourEmbedder):
         return super().embed(images, faces)
 
 
+def fit_settings(embedder_id: str) -> FitSettings:
+    return FitSettings({"embedder_id": embedder_id, "dimension": DIMENSION}, OPERATING, 0.01)
+
+
 class World:
     """A training service over real stores, with a clock that a test can move."""
 
@@ -70,16 +77,20 @@ class World:
     def service(self) -> TrainService:
         return TrainService(
             people=self.stores.people,
-            blobs=self.stores.blobs,
             jobs=self.stores.jobs,
             queue=self.stores.queue,
             registry=self.registry,
-            detector=PatchDetector(),
-            embedder=self.embedder,
-            limits=ImageLimits(),
-            settings=FitSettings({"embedder_id": EMBEDDER_ID, "dimension": DIMENSION}, OPERATING, 0.01),
+            packs=packs_of(colour_pack(self.embedder)),
+            reembedder=Reembedder(
+                people=self.stores.people,
+                blobs=self.stores.blobs,
+                limits=ImageLimits(),
+                slot=threading.Semaphore(1),
+                clock=self.clock,
+            ),
+            fitter=Fitter(people=self.stores.people, settings=fit_settings, clock=self.clock),
+            migrate=lambda report: Slice(True, 1.0),
             lease_ttl_s=60.0,
-            slot=threading.Semaphore(1),
             clock=self.clock,
         )
 
@@ -279,11 +290,12 @@ class TestGalleryChanged:
         world.stores.people.delete_person("ann")
         assert service.gallery_changed() is True
 
-    def test_another_embedder_is_another_gallery(self, world: World) -> None:
+    def test_another_initial_pack_changes_nothing(self, world: World) -> None:
+        """What answers is changed by a migration, and not by a setting."""
         world.enrol("ann", RED)
         world.run("fit")
-        world.embedder.embedder_id = "other.1"
-        assert world.service().gallery_changed() is True
+        world.embedder = Embedder("other.1")
+        assert world.service().gallery_changed() is False
 
 
 class TestErasureMeanwhile:
@@ -394,3 +406,11 @@ class TestEmbed:
         job = world.run("embed_and_fit")
         assert job.result["images"] == 1 and job.result["people"] == 1
         assert world.live_people() == ("ann",)
+
+
+def test_a_template_of_another_embedder_is_in_no_gallery(world: World) -> None:
+    """By construction: whatever a store gives back, two spaces are not fitted together."""
+    both = [template("ann", colour_vector(RED)), template("bob", colour_vector(GREEN), embedder_id="old.1")]
+    fitter = Fitter(people=world.stores.people, settings=fit_settings, clock=world.clock)
+    with pytest.raises(EmbedderMismatch, match=r"old\.1"):
+        fitter.fit_to(EMBEDDER_ID, both, "state", model_id="m")

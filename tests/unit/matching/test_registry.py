@@ -12,13 +12,34 @@ from pathlib import Path
 
 import pytest
 
+from shared import serving as serving_module
 from shared.adapters.local import LocalBlobStore, LocalStore
 from shared.domain import MODELS, UNKNOWN, sha256_hex
-from shared.errors import Conflict, IntegrityError, PreconditionFailed, StoreUnavailable
+from shared.errors import (
+    Conflict,
+    EmbedderMismatch,
+    IntegrityError,
+    InvalidInput,
+    ModelUnavailable,
+    PreconditionFailed,
+    StoreUnavailable,
+)
 from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, load_matcher
-from shared.matching.model import NO_MODEL, MatcherModel, empty_model
-from shared.model_registry import POINTER, LiveModel, ModelRegistry
-from tests.support import DIMENSION, EMBEDDER_ID, OPERATING, TickingClock, matcher, unit
+from shared.matching.model import NO_MODEL, MatcherModel
+from shared.migration import Migration
+from shared.model_registry import POINTER, ModelRegistry
+from shared.serving import LiveModel, Packs, Serving
+from tests.support import (
+    EMBEDDER_ID,
+    NOW,
+    ColourEmbedder,
+    TickingClock,
+    colour_pack,
+    matcher,
+    packs_of,
+    probes,
+    unit,
+)
 from tests.unit.matching.bundles import bundle_of
 
 ANN, BOB = unit(1, 0, 0, 0, 0, 0, 0, 0), unit(0, 1, 0, 0, 0, 0, 0, 0)
@@ -65,7 +86,7 @@ def registry(blobs: Blobs) -> ModelRegistry:
 
 @pytest.fixture
 def live(registry: ModelRegistry) -> LiveModel:
-    return LiveModel(registry, fallback=empty_model(EMBEDDER_ID, DIMENSION, OPERATING), embedder_id=EMBEDDER_ID)
+    return LiveModel(registry, packs_of(colour_pack()))
 
 
 class TestPublish:
@@ -140,6 +161,128 @@ class TestPublish:
             registry.load(registry.pointer())
 
 
+class TestSwitch:
+    """To a model of another embedder, and back: only on purpose, and under the pointer's ETag."""
+
+    def other(self, number: int, **people) -> MatcherModel:
+        return replace(model(number, **people), embedder_id="other.1")
+
+    def test_a_stored_model_is_not_live(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        registry.store(bundle_of(self.other(2)))
+        assert registry.pointer().model_id == model_id(1)
+        assert registry.stored_model(model_id(2)).embedder_id == "other.1"
+        assert registry.ruling() == EMBEDDER_ID
+
+    def test_a_training_does_not_change_the_embedder(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        with pytest.raises(Conflict, match="another embedder"):
+            registry.publish(bundle_of(self.other(2)))
+        assert registry.list_ids() == [model_id(1)], "and nothing is left of it"
+
+    def test_a_switch_moves_to_any_stored_model_and_back(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(3)))
+        registry.store(bundle_of(self.other(1)))
+        registry.switch(model_id(1), expected=registry.pointer())
+        assert (registry.pointer().model_id, registry.ruling()) == (model_id(1), "other.1")
+        assert registry.load(registry.pointer()).manifest.model_id == model_id(1)
+        with pytest.raises(Conflict, match="another embedder"):
+            registry.publish(bundle_of(model(4)))
+        registry.switch(model_id(3), expected=registry.pointer())
+        assert registry.ruling() == EMBEDDER_ID
+
+    def test_the_first_model_may_come_by_a_switch(self, registry: ModelRegistry) -> None:
+        registry.store(bundle_of(self.other(1)))
+        registry.switch(model_id(1), expected=None)
+        assert registry.ruling() == "other.1"
+
+    def test_a_pointer_that_was_moved_since_is_left_alone(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        read = registry.pointer()
+        registry.publish(bundle_of(model(2)))
+        registry.store(bundle_of(self.other(3)))
+        for expected in (read, None):
+            with pytest.raises(Conflict, match="meanwhile"):
+                registry.switch(model_id(3), expected=expected)
+        assert registry.pointer().model_id == model_id(2)
+
+    def test_what_is_not_there_or_damaged_is_not_switched_to(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        with pytest.raises(Conflict, match="not stored"):
+            registry.switch(model_id(2), expected=registry.pointer())
+        registry.store(bundle_of(self.other(2)))
+        blobs.put(MODELS, f"{model_id(2)}/{MATCHER_FILE}", b"damaged")
+        with pytest.raises(IntegrityError):
+            registry.switch(model_id(2), expected=registry.pointer())
+        assert registry.pointer().model_id == model_id(1)
+
+    def test_an_erasure_at_the_moment_of_the_switch_wins(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        """It took the model for one that idles, and the pointer was moved to it right then."""
+        registry.publish(bundle_of(model(1, bob=BOB)))
+        registry.store(bundle_of(self.other(2, ann=ANN, bob=BOB)))
+        blobs.before_pointer.append(lambda: registry.erase_person("ann"))
+        with pytest.raises(Conflict, match="erased meanwhile"):
+            registry.switch(model_id(2), expected=registry.pointer())
+        assert (registry.pointer().model_id, registry.list_ids()) == (model_id(1), [model_id(1)])
+        assert registry.load(registry.pointer())
+
+    def test_an_erasure_that_sees_the_switch_cuts_what_is_live_now(self, registry: ModelRegistry, blobs) -> None:
+        registry.publish(bundle_of(model(1, bob=BOB)))
+        registry.store(bundle_of(self.other(2, ann=ANN, bob=BOB)))
+        delete = registry.delete
+
+        def switched_just_before(chosen: str) -> None:
+            registry.delete = delete  # type: ignore[method-assign]
+            registry.switch(model_id(2), expected=registry.pointer())
+            delete(chosen)
+
+        registry.delete = switched_just_before  # type: ignore[method-assign]
+        assert registry.erase_person("ann")
+        live = load_matcher(registry.load(registry.pointer()))
+        assert (live.embedder_id, live.person_ids) == ("other.1", ("bob",))
+        for stored in registry.list_ids():
+            assert "ann" not in registry.stored_manifest(stored).templates
+
+    def test_storing_gives_way_to_an_erasure(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        put = LocalBlobStore.put
+
+        def erased_meanwhile(container: str, name: str, data: bytes, **options):
+            etag = put(blobs, container, name, data, **options)
+            if name == f"{model_id(2)}/{MATCHER_FILE}":
+                registry.erase_person("ann")
+            return etag
+
+        blobs.put = erased_meanwhile
+        with pytest.raises(Conflict, match="erased meanwhile"):
+            registry.store(bundle_of(self.other(2, ann=ANN)))
+        assert registry.list_ids() == []
+
+    def test_a_pointer_of_before_names_its_embedder_by_its_manifest(
+        self, registry: ModelRegistry, blobs: Blobs
+    ) -> None:
+        registry.publish(bundle_of(model(1)))
+        fields = json.loads(blobs.get(MODELS, POINTER).data)
+        del fields["embedder_id"]
+        blobs.put(MODELS, POINTER, json.dumps(fields).encode())
+        assert registry.pointer().embedder_id is None
+        assert registry.ruling() == EMBEDDER_ID
+        with pytest.raises(Conflict, match="another embedder"):
+            registry.publish(bundle_of(self.other(2)))
+        blobs.put(MODELS, f"{model_id(1)}/{MANIFEST_FILE}", b"damaged")
+        assert registry.ruling() is None
+        registry.publish(bundle_of(model(2)))
+        assert registry.pointer().model_id == model_id(2), "a training mends it"
+
+    def test_one_embedders_models_are_deleted_together(self, registry: ModelRegistry, blobs: Blobs) -> None:
+        registry.publish(bundle_of(model(1)))
+        for number in (2, 3):
+            registry.store(bundle_of(self.other(number)))
+        registry.delete_all_of("other.1", but=[model_id(3)])
+        assert registry.list_ids() == [model_id(1), model_id(3)]
+        with pytest.raises(Conflict):
+            registry.delete_all_of(EMBEDDER_ID)
+
+
 class TestKeeping:
     def test_prune_keeps_the_newest(self, registry: ModelRegistry) -> None:
         for number in range(1, 6):
@@ -162,7 +305,7 @@ class TestKeeping:
     def test_the_newest_sound_model_is_of_this_embedder_and_whole(self, registry: ModelRegistry, blobs: Blobs) -> None:
         registry.publish(bundle_of(model(1)))
         registry.publish(bundle_of(model(2)))
-        registry.publish(bundle_of(replace(model(3), embedder_id="other")))
+        registry.store(bundle_of(replace(model(3), embedder_id="other")))
         blobs.put(MODELS, f"{model_id(2)}/{MATCHER_FILE}", b"damaged")
         found = registry.newest_sound(EMBEDDER_ID)
         assert found is not None and found.model_id == model_id(1)
@@ -183,7 +326,7 @@ class TestErase:
         assert pointer.model_id > model_id(1)
         left = load_matcher(registry.load(pointer))
         assert left.person_ids == ("bob",)
-        assert left.identify(ANN[None])[0].person_id == UNKNOWN
+        assert left.identify(probes(ANN))[0].person_id == UNKNOWN
         assert registry.list_ids() == [pointer.model_id], "the bundle that knew ann is gone"
 
     def test_no_stored_byte_names_the_person(self, registry: ModelRegistry, blobs: Blobs) -> None:
@@ -329,9 +472,10 @@ class TestLiveModel:
     def test_a_model_of_another_space_is_refused(self, live: LiveModel, registry: ModelRegistry, caplog) -> None:
         registry.publish(bundle_of(model(1)))
         live()
-        registry.publish(bundle_of(replace(model(2), embedder_id="other")))
+        registry.store(bundle_of(replace(model(2), embedder_id="other")))
+        registry.switch(model_id(2), expected=registry.pointer())
         assert live.refresh().model_id == model_id(1)
-        assert "train again with this pack" in caplog.text
+        assert "no pack that this service knows" in caplog.text
 
     def test_a_poll_finds_a_new_model_without_being_asked(self, live: LiveModel, registry: ModelRegistry) -> None:
         live()
@@ -380,6 +524,107 @@ class TestLiveModel:
         go_on.set()
         loader.join(10)
         assert live().model_id == model_id(2)
+
+
+class TestChangeOfEmbedder:
+    """What a running process answers with, while the pointer moves from one embedder to another."""
+
+    @pytest.fixture
+    def packs(self) -> Packs:
+        return Packs(cache=Path("none"), min_face_px=20, loaded=[colour_pack()])
+
+    def switched(self, registry: ModelRegistry) -> None:
+        registry.publish(bundle_of(model(1)))
+        registry.store(bundle_of(replace(model(2), embedder_id="other.1")))
+
+    def test_the_other_pack_is_loaded_before_anything_is_swapped(self, registry: ModelRegistry, packs: Packs) -> None:
+        self.switched(registry)
+        live = LiveModel(registry, packs)
+        assert live.serving().pack.name == "colours"
+        loading, go_on = threading.Event(), threading.Event()
+        other = colour_pack(ColourEmbedder("other.1"), name="other")
+        packs._all()["other.1"] = serving_module._Known("other", "", other.table)
+
+        def slow(embedder_id: str):
+            if embedder_id == "other.1" and not packs.is_loaded(embedder_id):
+                loading.set()
+                assert go_on.wait(10)
+                packs._loaded[embedder_id] = other
+            return packs._loaded[embedder_id]
+
+        packs.load = slow  # type: ignore[method-assign]
+        registry.switch(model_id(2), expected=registry.pointer())
+        thread = threading.Thread(target=live.refresh)
+        thread.start()
+        assert loading.wait(10)
+        assert live.serving().model.model_id == model_id(1), "the old pair answers while the new weights load"
+        go_on.set()
+        thread.join(10)
+        pair = live.serving()
+        assert (pair.pack.name, pair.model.model_id) == ("other", model_id(2))
+
+    def test_weights_that_are_not_there_keep_the_old_pair_and_are_looked_for_again(
+        self, registry: ModelRegistry, packs: Packs, tmp_path: Path
+    ) -> None:
+        live = LiveModel(registry, packs)
+        registry.publish(bundle_of(model(1)))
+        live.serving()
+        other = colour_pack(ColourEmbedder("other.1"), name="other")
+        packs._all()["other.1"] = serving_module._Known("other", "sface", other.table)
+        registry.store(bundle_of(replace(model(2), embedder_id="other.1")))
+        registry.switch(model_id(2), expected=registry.pointer())
+        live.refresh()
+        assert live.serving().model.model_id == model_id(1)
+        packs._loaded["other.1"] = other
+        live.refresh()
+        assert live.serving().model.model_id == model_id(2)
+
+    def test_old_weights_are_let_go_when_the_change_is_over(self, registry: ModelRegistry) -> None:
+        packs = Packs(cache=Path("none"), min_face_px=20, loaded=[colour_pack()])
+        packs._loaded["other.1"] = colour_pack(ColourEmbedder("other.1"))
+        registry.publish(bundle_of(model(1)))
+        record = Migration("m", EMBEDDER_ID, "other.1", EMBEDDER_ID, "j", NOW, NOW, state="ready")
+        kept = registry.migrations.begin(record)
+        live = LiveModel(registry, packs)
+        live.refresh()
+        assert packs.is_loaded("other.1")
+        registry.migrations.change(kept, NOW, state="cancelled")
+        live.refresh()
+        assert not packs.is_loaded("other.1") and packs.is_loaded(EMBEDDER_ID)
+
+    def test_a_pair_of_two_embedders_cannot_be_made(self) -> None:
+        with pytest.raises(EmbedderMismatch):
+            Serving(colour_pack(), replace(model(1), embedder_id="other.1"))
+
+    def test_a_first_model_that_nobody_can_make_probes_for_is_waited_for(self, registry: ModelRegistry, packs) -> None:
+        """An answer of `unknown` for everybody would be wrong: a crop waits until the setting is mended."""
+        registry.store(bundle_of(replace(model(1), embedder_id="gone.1")))
+        registry.switch(model_id(1), expected=None)
+        with pytest.raises(ModelUnavailable, match="FACERELAY_EXTRA_PACKS"):
+            LiveModel(registry, packs).serving()
+
+
+class TestPacks:
+    def test_the_initial_one_comes_first_and_the_built_in_ones_by_themselves(self, tmp_path: Path) -> None:
+        packs = Packs(["sface"], cache=tmp_path, min_face_px=20)
+        assert packs.initial == packs.named("sface")
+        assert packs.name(packs.named("facenet")) == "facenet"
+        assert packs.default_thresholds()[packs.initial] == packs.operating(packs.initial).threshold
+        assert packs.empty(packs.initial).embedder_id == packs.initial
+
+    def test_a_pack_of_ones_own_may_be_changed_to(self, tmp_path: Path) -> None:
+        manifest = tmp_path / "mine.toml"
+        manifest.write_text('[pack.mine]\ndetector = "mtcnn"\nembedder = "facenet"\n')
+        packs = Packs(["sface", str(manifest)], cache=tmp_path, min_face_px=20)
+        assert packs.name(packs.named("mine")) == "mine"
+        with pytest.raises(InvalidInput, match="facenet"):
+            packs.named("facenet")  # of the same embedder, and named before it by the operator
+
+    def test_weights_are_checked_and_not_loaded(self, tmp_path: Path) -> None:
+        packs = Packs(["facenet"], cache=tmp_path, min_face_px=20)
+        with pytest.raises(ModelUnavailable):
+            packs.check(packs.initial)
+        assert packs.loaded_count() == 0
 
 
 def test_the_pointer_names_the_manifest_by_its_hash(registry: ModelRegistry, blobs: Blobs) -> None:

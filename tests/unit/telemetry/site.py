@@ -19,7 +19,7 @@ from shared.matching.model import MatcherModel
 from shared.ports import BlobStore
 from shared.vision.decode import ImageLimits
 from shared.vision.quality import QualityGate
-from tests.support import EMBEDDER_ID, NOW, ColourEmbedder, PatchDetector, TickingClock
+from tests.support import NOW, PatchDetector, TickingClock, serving
 from tests.unit.edge.fakes import assess, encode
 
 
@@ -60,16 +60,13 @@ def run_gateway(folder: Path, blobs: BlobStore, pictures: Sequence[UInt8Array]) 
 def recogniser(stores: Stores, model: MatcherModel) -> DetectionService:
     return DetectionService(
         recognizer=Recognizer(
-            detector=PatchDetector(),
-            embedder=ColourEmbedder(),
-            live_model=lambda: model,
+            serving=lambda: serving(model),
             gate=QualityGate(min_size_px=20, min_sharpness=0, min_confidence=0.9),
             limits=ImageLimits(max_bytes=1_000_000, max_pixels=4_000_000),
             max_faces=5,
             slot=threading.Semaphore(1),
         ),
         detections=stores.detections,
-        embedder_id=EMBEDDER_ID,
         store_unknown_embeddings=True,
         clock=TickingClock(),
     )

@@ -13,25 +13,26 @@ from shared import telemetry
 from shared.bootstrap import Stores, queue_depths
 from shared.domain import utc_now
 from shared.errors import StoreUnavailable
-from shared.matching.model import empty_model, new_model_id
-from shared.model_registry import LiveModel, ModelRegistry
+from shared.matching.model import new_model_id
+from shared.model_registry import ModelRegistry
+from shared.serving import LiveModel
 from tests.support import (
-    DIMENSION,
-    EMBEDDER_ID,
     GREEN,
     NOW,
-    OPERATING,
     RED,
     TickingClock,
     candidate,
+    colour_pack,
     colour_vector,
     local_stores,
     matcher,
+    packs_of,
     picture,
     png,
     portrait,
 )
 from tests.unit.edge.fakes import FaultyBlobStore
+from tests.unit.matching.bundles import bundle_of
 from tests.unit.telemetry.conftest import Collected
 from tests.unit.telemetry.site import recogniser, run_gateway, work_off
 
@@ -112,11 +113,12 @@ def test_the_gateway_tells_of_its_cameras_and_its_spool(collected: Collected, tm
 def test_the_live_model_tells_its_age(collected: Collected, stores: Stores) -> None:
     clock = TickingClock()
     registry = ModelRegistry(stores.blobs, clock)
-    LiveModel(registry, fallback=empty_model(EMBEDDER_ID, DIMENSION, OPERATING), embedder_id=EMBEDDER_ID).refresh()
+    LiveModel(registry, packs_of(colour_pack())).refresh()
     assert collected.values(telemetry.MODEL_AGE) == {}, "an empty model has no age"
     model = replace(MODEL, model_id=new_model_id(clock()))
     clock.advance(90)
-    LiveModel(registry, fallback=model, embedder_id=EMBEDDER_ID).refresh()
+    registry.publish(bundle_of(model))
+    LiveModel(registry, packs_of(colour_pack())).refresh()
     assert collected.values(telemetry.MODEL_AGE)[()] == pytest.approx(90, abs=0.1)
 
 

@@ -25,6 +25,7 @@ from tests.support import (
     ColourEmbedder,
     PatchDetector,
     candidate,
+    colour_pack,
     picture,
     png,
     portrait,
@@ -67,15 +68,21 @@ def services(tmp_path: Path) -> Iterator[Services]:
     table = load_registry().embedder["facenet"].model_copy(update={"embedder_id": "colour.1", "dimension": 8})
     pack = Pack("colours", PatchDetector(), ColourEmbedder(), table)
     settings = Settings(data_dir=tmp_path, model_poll_s=3600, enroll_min_sharpness=0)
-    made = Services(Runtime(settings, stores=stores_over(store), pack=pack))
+    other = colour_pack(ColourEmbedder("other.1"), name="other")
+    made = Services(Runtime(settings, stores=stores_over(store), pack=[pack, other]))
     yield made
     store.close()
 
 
 def train(services: Services, kind: str) -> None:
     services.train_requests().request(kind)  # type: ignore[arg-type]
+    work_off(services)
+
+
+def work_off(services: Services) -> None:
     queue = services.runtime.stores.queue
-    for message in queue.receive(TRAIN_QUEUE):
+    while messages := queue.receive(TRAIN_QUEUE):
+        message = messages[0]
         assert services.train().run(TrainRequest.model_validate_json(message.body)).status == "succeeded"
         queue.delete(message)
 
@@ -110,13 +117,27 @@ def full_run(services: Services) -> None:
     image = next(iter(services.runtime.stores.blobs.list("dataset", "bob_jones/")))
     services.runtime.stores.blobs.put("dataset", image.name, b"damaged")
     train(services, "embed")
+    services.migration_requests().start("other", switch=True)
+    work_off(services)
     services.enroll().remove_person("ann_smith")
+    for wish in ("rollback", "finish"):
+        services.migration_requests().ask(wish)  # type: ignore[arg-type]
+        work_off(services)
+    assert services.migration_requests().current().state == "finished"
 
 
 def test_no_record_names_anybody_or_holds_a_picture(services: Services, heard: list[logging.LogRecord]) -> None:
     full_run(services)
     actions = {getattr(record, "action", None) for record in heard}
-    assert actions >= {"candidate.detected", "candidate.failed", "model.publish", "model.live", "train.unreadable"}
+    assert actions >= {
+        "migration.switched",
+        "migration.rolled_back",
+        "candidate.detected",
+        "candidate.failed",
+        "model.publish",
+        "model.live",
+        "train.unreadable",
+    }
     for record in heard:
         text = JsonFormatter().format(record) + str(vars(record))
         assert not [name for name in (*PEOPLE, "nobody_there") if name in text], record.getMessage()
