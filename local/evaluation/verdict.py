@@ -1,0 +1,208 @@
+"""The figures in plain words: what a manager needs to know, what supports it, and what to do next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from local.evaluation.figures import Figures
+from local.evaluation.intervals import Rate, needed
+
+Light = Literal["good", "as_set", "bad", "unsure"]
+
+LIGHTS: dict[Light, str] = {
+    "good": "Better than the target",
+    "as_set": "In line with the target",
+    "bad": "Worse than the target",
+    "unsure": "Too few strangers to say",
+}
+
+FEW_PEOPLE = 30
+"""Below so many enrolled people tested, the share that is recognised says little of others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said first.
+
+    Attributes:
+        light: whether the share of strangers who are named keeps to the target, as far as the interval can tell.
+        sentences: the headline.
+        support: what the light rests on.
+        next_steps: what to do, the most important first.
+    """
+
+    light: Light
+    sentences: tuple[str, ...]
+    support: str
+    next_steps: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return LIGHTS[self.light]
+
+
+def judge(figures: Figures) -> Verdict:
+    """The verdict on a trial."""
+    strangers, target = figures.rates.strangers_named, figures.trial.target_fpir
+    light = light_of(strangers, target)
+    return Verdict(light, _headline(figures), _support(strangers, target, light), tuple(_next_steps(figures, light)))
+
+
+def light_of(strangers: Rate, target: float) -> Light:
+    """A colour only where the interval allows one: wholly below the target, wholly above, or as narrow as it must be.
+
+    With fewer strangers than the rule of three asks for, even a spotless result shows nothing; too many names can show
+    earlier that the target is missed.
+    """
+    if strangers.total and strangers.low > target:
+        return "bad"
+    if strangers.effective < needed(target):
+        return "unsure"
+    return "good" if strangers.high < target else "as_set"
+
+
+def per(share: float, of: int) -> str:
+    """A share as a number of `of`, with as many digits as it takes to tell it from nothing and from all.
+
+    >>> per(0.0092, 1000), per(0.9631, 100), per(0.9982, 100), per(0.0004, 1000), per(1.0, 100)
+    ('9', '96', '99.8', '0.4', '100')
+    """
+    value = share * of
+    near_edge = 0 < value < 1 or of - 1 < value < of
+    text = f"{value:.1f}" if near_edge else f"{value:.0f}"
+    return text.removesuffix(".0")
+
+
+def between(rate: Rate, of: int) -> str:
+    """The interval, as `(5 to 15)`."""
+    return f"({per(rate.low, of)} to {per(rate.high, of)})"
+
+
+def _headline(figures: Figures) -> tuple[str, ...]:
+    return _of_strangers(figures.rates.strangers_named), *_of_people(figures)
+
+
+def _of_strangers(strangers: Rate) -> str:
+    if not strangers.total:
+        return "No photographs of strangers were given, so nothing can be said of how many would be given a name."
+    if strangers.count == 0:
+        return (
+            f"None of the {strangers.total:,} photographs of strangers was given a name; so many show that fewer than "
+            f"{per(strangers.high, 1_000)} of 1,000 would be."
+        )
+    if strangers.count == strangers.total:
+        return f"Every one of the {strangers.total:,} photographs of strangers was given a name."
+    return f"Of 1,000 strangers about {per(strangers.share, 1_000)} {between(strangers, 1_000)} would be given a name."
+
+
+def _of_people(figures: Figures) -> tuple[str, ...]:
+    rates = figures.rates
+    right = rates.named_rightly
+    if not right.total:
+        return (
+            "No other photographs of enrolled people were given, so nothing can be said of how many are recognised.",
+        )
+    if right.count == right.total:
+        first = (
+            f"All {right.total:,} photographs of enrolled people were named rightly; so many show that at least "
+            f"{per(right.low, 100)} of 100 would be."
+        )
+    else:
+        first = f"Of 100 sightings of enrolled people {per(right.share, 100)} {between(right, 100)} are named rightly."
+    wrong, unknown, lost = rates.named_wrongly, rates.unknown, rates.unusable
+    rest = (
+        f"Of {right.total:,} such photographs {_were(wrong.count)} given somebody else’s name, "
+        f"{_were(unknown.count)} left unknown, and in {lost.count:,} no face could be used."
+    )
+    return first, rest
+
+
+def _were(count: int) -> str:
+    return f"{count:,} was" if count == 1 else f"{count:,} were"
+
+
+def _support(strangers: Rate, target: float, light: Light) -> str:
+    aim = f"The target is that at most {per(target, 1_000)} of 1,000 strangers are given a name"
+    if not strangers.total:
+        return f"{aim}; without strangers that cannot be tested."
+    seen = f"{strangers.count:,} of {strangers.total:,} photographs of strangers were"
+    limits = f"the true rate is between {per(strangers.low, 1_000)} and {per(strangers.high, 1_000)} of 1,000 (95 %)"
+    ending = {
+        "good": "all of that is below the target.",
+        "as_set": "the target lies within.",
+        "bad": "all of that is above the target.",
+        "unsure": f"to confirm the target takes at least {needed(target):,} independent strangers.",
+    }[light]
+    return f"{aim}. Here {seen}: {limits}; {ending}"
+
+
+def _next_steps(figures: Figures, light: Light) -> list[str]:
+    steps = _about_strangers(figures, light)
+    steps += _about_people(figures)
+    if not figures.trial.calibration.get("calibrated", False):
+        why = figures.trial.calibration.get("why", "")
+        steps.append(
+            "The threshold is the embedder’s cautious default, not one calibrated for this gallery"
+            + (f" ({why})." if why else ".")
+            + " It changes by itself as more people are enrolled."
+        )
+    if figures.trial.left_out:
+        steps.append(
+            f"{len(figures.trial.left_out):,} photographs to search for were the very files that are enrolled, and do "
+            "not count: use photographs that the gallery does not hold."
+        )
+    return steps
+
+
+def _about_strangers(figures: Figures, light: Light) -> list[str]:
+    strangers, target = figures.rates.strangers_named, figures.trial.target_fpir
+    if light == "unsure":
+        more = max(needed(target) - math.floor(strangers.effective), 1)
+        return [
+            f"Add photographs of about {more:,} more people who are not enrolled, one photograph each "
+            f"(--strangers DIR). {needed(target):,} of them with not one named would show that fewer than "
+            f"{per(target, 1_000)} of 1,000 are: the rule of three."
+        ]
+    if light == "bad":
+        return [
+            "More strangers are named than intended. Look at the pairs below: two photographs of one person under two "
+            "names, or a wrong folder, are the usual cause. If they are right, train with a smaller "
+            "FACERELAY_TARGET_FPIR; the table of thresholds shows what that costs."
+        ]
+    lost = strangers.total - figures.rates.usable_strangers_named.total
+    if lost:
+        usable = figures.rates.usable_strangers_named
+        return [
+            f"In {lost:,} photographs of strangers no face could be used, so they could not be given a name. Of the "
+            f"other {usable.total:,}, {per(usable.share, 1_000)} {between(usable, 1_000)} of 1,000 were."
+        ]
+    return []
+
+
+def _about_people(figures: Figures) -> list[str]:
+    rates, steps = figures.rates, []
+    tested = len(figures.people)
+    if not rates.named_rightly.total:
+        return [
+            "Add other photographs of enrolled people (--probes DIR, or --split 3), taken on another day and by the "
+            "cameras that will be used."
+        ]
+    if tested < FEW_PEOPLE:
+        steps.append(
+            f"Only {tested:,} enrolled people were tested. How many are recognised differs between people, so this "
+            f"says little of others: test at least {FEW_PEOPLE}."
+        )
+    if figures.trial.refused:
+        steps.append(
+            f"{len(figures.trial.refused):,} photographs could not be enrolled, for the reasons listed below: replace "
+            "them by sharp photographs of one face."
+        )
+    weak = [row for row in figures.people if row.photographs >= 2 and row.named_rightly < row.photographs / 2]
+    if weak:
+        steps.append(
+            f"{len(weak):,} people are recognised in fewer than half of their photographs (see “Who is recognised "
+            "least”): enrol more and newer photographs of them."
+        )
+    return steps
