@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from local.evaluation.figures import Figures
+from local.evaluation.figures import Figures, Rates
 from local.evaluation.intervals import Rate, needed
 
 Light = Literal["good", "as_set", "bad", "unsure"]
@@ -111,16 +111,31 @@ def _of_people(figures: Figures) -> tuple[str, ...]:
         )
     else:
         first = f"Of 100 sightings of enrolled people {per(right.share, 100)} {between(right, 100)} are named rightly."
-    wrong, unknown, lost = rates.named_wrongly, rates.unknown, rates.unusable
-    rest = (
-        f"Of {right.total:,} such photographs {_were(wrong.count)} given somebody else’s name, "
-        f"{_were(unknown.count)} left unknown, and in {lost.count:,} no face could be used."
+    return first, _rest(rates)
+
+
+def _rest(rates: Rates) -> str:
+    """What became of the photographs of enrolled people that were not named rightly."""
+    endings = (
+        (rates.named_wrongly.count, "given somebody else’s name"),
+        (rates.unknown.count, "left unknown"),
+        (rates.unusable.count, "of no use, since no face could be made out"),
     )
-    return first, rest
+    told = [f"{count:,} {'was' if count == 1 else 'were'} {what}" for count, what in endings if count]
+    never = [what for count, what in endings if not count]
+    text = f"Of {counted(rates.named_rightly.total, 'such photograph')} "
+    if not told:
+        return text + f"none was {' or '.join(never)}."
+    return text + ", ".join(told) + (f"; none was {' or '.join(never)}." if never else ".")
 
 
-def _were(count: int) -> str:
-    return f"{count:,} was" if count == 1 else f"{count:,} were"
+def counted(count: int, what: str, many: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "photograph"), counted(1200, "photograph"), counted(2, "person", "people")
+    ('1 photograph', '1,200 photographs', '2 people')
+    """
+    return f"{count:,} {what if count == 1 else many or what + 's'}"
 
 
 def _support(strangers: Rate, target: float, light: Light) -> str:
@@ -150,8 +165,8 @@ def _next_steps(figures: Figures, light: Light) -> list[str]:
         )
     if figures.trial.left_out:
         steps.append(
-            f"{len(figures.trial.left_out):,} photographs to search for were the very files that are enrolled, and do "
-            "not count: use photographs that the gallery does not hold."
+            f"{counted(len(figures.trial.left_out), 'photograph')} to search for did not count, being the very files "
+            "that are enrolled: use photographs that the gallery does not hold."
         )
     return steps
 
@@ -161,7 +176,7 @@ def _about_strangers(figures: Figures, light: Light) -> list[str]:
     if light == "unsure":
         more = max(needed(target) - math.floor(strangers.effective), 1)
         return [
-            f"Add photographs of about {more:,} more people who are not enrolled, one photograph each "
+            f"Add photographs of about {counted(more, 'more person', 'more people')} who are not enrolled, one of each "
             f"(--strangers DIR). {needed(target):,} of them with not one named would show that fewer than "
             f"{per(target, 1_000)} of 1,000 are: the rule of three."
         ]
@@ -175,7 +190,7 @@ def _about_strangers(figures: Figures, light: Light) -> list[str]:
     if lost:
         usable = figures.rates.usable_strangers_named
         return [
-            f"In {lost:,} photographs of strangers no face could be used, so they could not be given a name. Of the "
+            f"In {counted(lost, 'photograph')} of strangers no face could be used, so no name could be given. Of the "
             f"other {usable.total:,}, {per(usable.share, 1_000)} {between(usable, 1_000)} of 1,000 were."
         ]
     return []
@@ -191,18 +206,18 @@ def _about_people(figures: Figures) -> list[str]:
         ]
     if tested < FEW_PEOPLE:
         steps.append(
-            f"Only {tested:,} enrolled people were tested. How many are recognised differs between people, so this "
+            f"Only {counted(tested, 'enrolled person was', 'enrolled people were')} tested. How many are recognised differs between people, so this "
             f"says little of others: test at least {FEW_PEOPLE}."
         )
     if figures.trial.refused:
         steps.append(
-            f"{len(figures.trial.refused):,} photographs could not be enrolled, for the reasons listed below: replace "
-            "them by sharp photographs of one face."
+            f"{counted(len(figures.trial.refused), 'photograph')} could not be enrolled, for the reasons listed below: "
+            "use sharp photographs of one face instead."
         )
     weak = [row for row in figures.people if row.photographs >= 2 and row.named_rightly < row.photographs / 2]
     if weak:
         steps.append(
-            f"{len(weak):,} people are recognised in fewer than half of their photographs (see “Who is recognised "
-            "least”): enrol more and newer photographs of them."
+            f"{counted(len(weak), 'person is', 'people are')} recognised in fewer than half of the photographs searched "
+            "for (see “Who is recognised least”): enrol more and newer photographs of them."
         )
     return steps
