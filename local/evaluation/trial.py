@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,8 @@ from functions.services import Services
 from local.evaluation.cores import on_all_cores
 from local.evaluation.metrics import rank_of
 from local.evaluation.photographs import Photo, Plan
-from shared.bootstrap import Runtime
+from shared.adapters.local import LocalStore
+from shared.bootstrap import Runtime, stores_over
 from shared.domain import DATASET, Float32Array, UInt8Array, sha256_hex
 from shared.errors import InvalidInput, PermanentError, UnusableFace
 from shared.matching.model import MatcherModel
@@ -132,7 +134,8 @@ def run_trial(plan: Plan, settings: Settings, console: Console, *, pack: Pack | 
     """
     with tempfile.TemporaryDirectory(prefix="facerelay-evaluation-") as folder:
         own = settings.model_copy(update={"backend": "local", "data_dir": Path(folder), "model_poll_s": 3_600.0})
-        return _Bench(plan, Runtime(own, pack=pack), console).run()
+        with closing(LocalStore(Path(folder))) as store:
+            return _Bench(plan, Runtime(own, stores=stores_over(store), pack=pack), console).run()
 
 
 class _Bench:
@@ -174,8 +177,9 @@ class _Bench:
         def one(photo: Photo) -> Failure | bool:
             try:
                 data = photo.path.read_bytes()
+                added = service.add_image(photo.person, data).added
                 self._digests.add(sha256_hex(data))
-                return service.add_image(photo.person, data).added
+                return added
             except (PermanentError, OSError) as error:
                 return Failure(photo, _reason(error))
 

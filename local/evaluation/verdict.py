@@ -206,8 +206,8 @@ def _about_people(figures: Figures) -> list[str]:
         ]
     if tested < FEW_PEOPLE:
         steps.append(
-            f"Only {counted(tested, 'enrolled person was', 'enrolled people were')} tested. How many are recognised differs between people, so this "
-            f"says little of others: test at least {FEW_PEOPLE}."
+            f"Only {counted(tested, 'enrolled person was', 'enrolled people were')} tested. How many are recognised "
+            f"differs between people, so this says little of others: test at least {FEW_PEOPLE}."
         )
     if figures.trial.refused:
         steps.append(
@@ -217,7 +217,7 @@ def _about_people(figures: Figures) -> list[str]:
     weak = [row for row in figures.people if row.photographs >= 2 and row.named_rightly < row.photographs / 2]
     if weak:
         steps.append(
-            f"{counted(len(weak), 'person is', 'people are')} recognised in fewer than half of the photographs searched "
-            "for (see “Who is recognised least”): enrol more and newer photographs of them."
+            f"{counted(len(weak), 'person is', 'people are')} recognised in fewer than half of the photographs "
+            "searched for (see “Who is recognised least”): enrol more and newer photographs of them."
         )
     return steps
