@@ -14,13 +14,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def on_all_cores(work: Callable[[Item], Result], items: Sequence[Item], what: str, console: Console) -> list[Result]:
+def on_all_cores(
+    work: Callable[[Item], Result], items: Sequence[Item], what: str, console: Console, *, threads: int | None = None
+) -> list[Result]:
     """`work` of each item, in order: a thread for each core, since ONNX runs release Python's lock and take one thread.
 
     Args:
         what: beside the bar.
+        threads: instead of as many as cores, where the work is done elsewhere.
     """
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(threads or os.cpu_count())
     try:
         return list(track(pool.map(work, items), description=what, total=len(items), console=console, transient=True))
     finally:

@@ -14,7 +14,7 @@ from local.evaluation.intervals import Rate
 from local.evaluation.pairs import Pair, data_uri
 from local.evaluation.plots import Plot
 from local.evaluation.trial import Failure, reason_in_words
-from local.evaluation.verdict import Verdict, per
+from local.evaluation.verdict import Verdict, counted, per
 from shared import __version__
 
 LISTED: Final = 100
@@ -32,7 +32,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": share, "limits": limits, "number": lambda value: f"{value:,}"}
+    environment.filters |= {
+        "share": share,
+        "limits": limits,
+        "number": lambda value: f"{value:,}",
+        "counted": counted,
+        "readable": lambda name: name.replace("_", " "),  # so that a long one can be broken over lines
+    }
     trial = figures.trial
     unusable = [Failure(s.photo, s.failure) for s in trial.searches if s.failure is not None]
     weak = [row for row in figures.people if row.named_rightly < row.photographs]

@@ -47,13 +47,15 @@ def all_plots(figures: Figures) -> list[Plot]:
     return [histogram_plot(figures), det_plot(figures), cmc_plot(figures), reliability_plot(figures)]
 
 
-def _draw(paint: Callable[[Axes], None], *, height: float = 4.4) -> bytes:
+def _draw(paint: Callable[[Axes], None], *, height: float = 4.4, legend_above: bool = False) -> bytes:
     figure = Figure(figsize=(7.2, height), dpi=144, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e3e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     paint(axes)
+    if legend_above:
+        figure.legend(loc="outside upper center", frameon=False, fontsize=9, ncols=3)
     sink = BytesIO()
     figure.savefig(sink, format="png", metadata={"Software": None})
     return sink.getvalue()
@@ -178,11 +180,8 @@ def histogram_plot(figures: Figures) -> Plot:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("similarity", color=INK)
         axes.set_ylabel("of photographs", color=INK)
-        axes.legend(
-            frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, columnspacing=1.2
-        )
 
-    return Plot("similarity", title, _draw(paint), alt, reading)
+    return Plot("similarity", title, _draw(paint, legend_above=True), alt, reading)
 
 
 def reliability_plot(figures: Figures) -> Plot:
@@ -216,7 +215,7 @@ def _paint_reliability(axes: Axes, figures: Figures) -> None:
         axes.annotate(
             f"{n:,}",
             (confidence, share),
-            xytext=(9 if confidence < 0.9 else -9, -11 if below else 8),
+            xytext=(9 if confidence < 0.9 else -9, -12 if below else 8),
             textcoords="offset points",
             ha="left" if confidence < 0.9 else "right",
             fontsize=8.5,

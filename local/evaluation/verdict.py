@@ -18,6 +18,9 @@ LIGHTS: dict[Light, str] = {
     "unsure": "Too few strangers to say",
 }
 
+MANY_LOST = 0.02
+"""From this share of strangers' photographs without a usable face on, their rate has to be told apart."""
+
 FEW_PEOPLE = 30
 """Below so many enrolled people tested, the share that is recognised says little of others."""
 
@@ -116,17 +119,15 @@ def _of_people(figures: Figures) -> tuple[str, ...]:
 
 def _rest(rates: Rates) -> str:
     """What became of the photographs of enrolled people that were not named rightly."""
-    endings = (
-        (rates.named_wrongly.count, "given somebody else’s name"),
-        (rates.unknown.count, "left unknown"),
-        (rates.unusable.count, "of no use, since no face could be made out"),
-    )
-    told = [f"{count:,} {'was' if count == 1 else 'were'} {what}" for count, what in endings if count]
-    never = [what for count, what in endings if not count]
-    text = f"Of {counted(rates.named_rightly.total, 'such photograph')} "
-    if not told:
-        return text + f"none was {' or '.join(never)}."
-    return text + ", ".join(told) + (f"; none was {' or '.join(never)}." if never else ".")
+    wrong, unknown, lost = rates.named_wrongly.count, rates.unknown.count, rates.unusable.count
+    told = [f"{_were(wrong)} given somebody else’s name"] + [f"{_were(unknown)} left unknown"] * bool(unknown)
+    told += [f"in {lost:,} no face could be made out"] * bool(lost)
+    listed = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+    return f"Of {counted(rates.named_rightly.total, 'such photograph')} {listed}."
+
+
+def _were(count: int) -> str:
+    return {0: "none was", 1: "1 was"}.get(count, f"{count:,} were")
 
 
 def counted(count: int, what: str, many: str = "") -> str:
@@ -187,7 +188,7 @@ def _about_strangers(figures: Figures, light: Light) -> list[str]:
             "FACERELAY_TARGET_FPIR; the table of thresholds shows what that costs."
         ]
     lost = strangers.total - figures.rates.usable_strangers_named.total
-    if lost:
+    if lost > MANY_LOST * strangers.total:
         usable = figures.rates.usable_strangers_named
         return [
             f"In {counted(lost, 'photograph')} of strangers no face could be used, so no name could be given. Of the "
@@ -208,6 +209,13 @@ def _about_people(figures: Figures) -> list[str]:
         steps.append(
             f"Only {counted(tested, 'enrolled person was', 'enrolled people were')} tested. How many are recognised "
             f"differs between people, so this says little of others: test at least {FEW_PEOPLE}."
+        )
+    absent = sorted(set(figures.trial.plan.people) - set(figures.trial.model.person_ids))
+    if absent:
+        names = ", ".join(figures.trial.plan.people[person] for person in absent[:5]) + ", …" * (len(absent) > 5)
+        steps.append(
+            f"{counted(len(absent), 'person', 'people')} could not be enrolled at all, since no photograph was "
+            f"accepted, and can only be missed: {names}."
         )
     if figures.trial.refused:
         steps.append(
