@@ -107,7 +107,7 @@ def _paint_det(axes: Axes, figures: Figures, floor_x: float, floor_y: float) -> 
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(min(floor_x, target / 2), 1.15)
+    axes.set_xlim(min(floor_x * 0.8, target / 2), 1.15)
     axes.set_ylim(floor_y * 0.85, 1.3)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_percent))
