@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from local.evaluation.figures import Figures
 from local.evaluation.intervals import wilson
 from local.evaluation.metrics import histogram
+from local.evaluation.verdict import counted
 
 INK: Final = "#1b2733"
 PEOPLE: Final = "#0b66a8"
@@ -112,8 +113,10 @@ def _paint_det(axes: Axes, figures: Figures, floor_x: float, floor_y: float) -> 
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_percent))
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    axes.set_xlabel(f"strangers named: FPIR, of {len(figures.searches.strangers):,} photographs", color=INK)
-    axes.set_ylabel(f"enrolled people missed: FNIR,\nof {len(figures.searches.mated):,} photographs", color=INK)
+    axes.set_xlabel(f"strangers named: FPIR, of {counted(len(figures.searches.strangers), 'photograph')}", color=INK)
+    axes.set_ylabel(
+        f"enrolled people missed: FNIR,\nof {counted(len(figures.searches.mated), 'photograph')}", color=INK
+    )
     axes.legend(frameon=False, loc="best", fontsize=9)
 
 
@@ -142,10 +145,12 @@ def cmc_plot(figures: Figures) -> Plot:
         rank1 = figures.rates.rank1
         arms = [[rank1.share - rank1.low], [rank1.high - rank1.share]]
         axes.errorbar([1], [rank1.share], yerr=arms, color=PEOPLE, capsize=4, linewidth=1.1)
-        axes.set_ylim(max(0.0, min(rank1.low, first) - 0.02), 1.004)
+        lowest = min(rank1.low, first)
+        room = max(0.08 * (1 - lowest), 0.0005)
+        axes.set_ylim(max(0.0, lowest - room), 1 + room / 2)
         axes.set_xlim(0.6, len(figures.cmc) + 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1 if first > 0.9 else 0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("among the first …", color=INK)
         axes.set_ylabel("of photographs", color=INK)
 
@@ -174,10 +179,12 @@ def histogram_plot(figures: Figures) -> Plot:
         ):
             if count:
                 axes.stairs(shares, edges, fill=True, color=colour, alpha=0.28)
-                axes.stairs(shares, edges, color=colour, linewidth=1.5, label=f"{what} ({count:,} photographs)")
+                axes.stairs(
+                    shares, edges, color=colour, linewidth=1.5, label=f"{what} ({counted(count, 'photograph')})"
+                )
         axes.axvline(figures.threshold, color=MARK, linewidth=1.6, label=f"threshold {figures.threshold:.3f}")
         axes.set_ylim(0, None)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("similarity", color=INK)
         axes.set_ylabel("of photographs", color=INK)
 

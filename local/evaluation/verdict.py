@@ -21,6 +21,9 @@ LIGHTS: dict[Light, str] = {
 MANY_LOST = 0.02
 """From this share of strangers' photographs without a usable face on, their rate has to be told apart."""
 
+LOOSE = 0.05
+"""A limit farther than this from none, or from all, is told as being little."""
+
 FEW_PEOPLE = 30
 """Below so many enrolled people tested, the share that is recognised says little of others."""
 
@@ -69,18 +72,23 @@ def light_of(strangers: Rate, target: float) -> Light:
 def per(share: float, of: int) -> str:
     """A share as a number of `of`, with as many digits as it takes to tell it from nothing and from all.
 
-    >>> per(0.0092, 1000), per(0.9631, 100), per(0.9982, 100), per(0.0004, 1000), per(1.0, 100)
-    ('9', '96', '99.8', '0.4', '100')
+    >>> per(0.0092, 1000), per(0.9631, 100), per(0.9982, 100), per(0.00004, 1000), per(0.99996, 100), per(1.0, 100)
+    ('9', '96', '99.8', '0.04', '99.996', '100')
     """
     value = share * of
-    near_edge = 0 < value < 1 or of - 1 < value < of
-    text = f"{value:.1f}" if near_edge else f"{value:.0f}"
+    for decimals in (1 if 0 < value < 1 or of - 1 < value < of else 0, 2, 3, 4):
+        text = f"{value:.{decimals}f}"
+        if float(text) not in (0.0, float(of)) or value in (0.0, float(of)):
+            break
     return text.removesuffix(".0")
 
 
 def between(rate: Rate, of: int) -> str:
-    """The interval, as `(5 to 15)`."""
-    return f"({per(rate.low, of)} to {per(rate.high, of)})"
+    """The interval, as `(5 to 15)`; with a decimal where its ends would read the same."""
+    low, high = per(rate.low, of), per(rate.high, of)
+    if low == high:
+        low, high = f"{rate.low * of:.1f}", f"{rate.high * of:.1f}"
+    return f"({low} to {high})"
 
 
 def _headline(figures: Figures) -> tuple[str, ...]:
@@ -91,12 +99,15 @@ def _of_strangers(strangers: Rate) -> str:
     if not strangers.total:
         return "No photographs of strangers were given, so nothing can be said of how many would be given a name."
     if strangers.count == 0:
-        return (
-            f"None of the {strangers.total:,} photographs of strangers was given a name; so many show that fewer than "
-            f"{per(strangers.high, 1_000)} of 1,000 would be."
+        told = (
+            "The one photograph of a stranger was not"
+            if strangers.total == 1
+            else (f"None of the {strangers.total:,} photographs of strangers was")
         )
+        most = per(strangers.high, 1_000)
+        return f"{told} given a name; {_shows(strangers.high < LOOSE)} fewer than {most} of 1,000 would be."
     if strangers.count == strangers.total:
-        return f"Every one of the {strangers.total:,} photographs of strangers was given a name."
+        return f"Every photograph of a stranger, {strangers.total:,} in all, was given a name."
     return f"Of 1,000 strangers about {per(strangers.share, 1_000)} {between(strangers, 1_000)} would be given a name."
 
 
@@ -108,10 +119,12 @@ def _of_people(figures: Figures) -> tuple[str, ...]:
             "No other photographs of enrolled people were given, so nothing can be said of how many are recognised.",
         )
     if right.count == right.total:
-        first = (
-            f"All {right.total:,} photographs of enrolled people were named rightly; so many show that at least "
-            f"{per(right.low, 100)} of 100 would be."
+        told = (
+            "The one photograph of an enrolled person was"
+            if right.total == 1
+            else (f"All {right.total:,} photographs of enrolled people were")
         )
+        first = f"{told} named rightly; {_shows(right.low > 1 - LOOSE)} at least {per(right.low, 100)} of 100 would be."
     else:
         first = f"Of 100 sightings of enrolled people {per(right.share, 100)} {between(right, 100)} are named rightly."
     return first, _rest(rates)
@@ -121,9 +134,13 @@ def _rest(rates: Rates) -> str:
     """What became of the photographs of enrolled people that were not named rightly."""
     wrong, unknown, lost = rates.named_wrongly.count, rates.unknown.count, rates.unusable.count
     told = [f"{_were(wrong)} given somebody else’s name"] + [f"{_were(unknown)} left unknown"] * bool(unknown)
-    told += [f"in {lost:,} no face could be made out"] * bool(lost)
+    told += [f"in {lost:,} no face could be used"] * bool(lost)
     listed = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
     return f"Of {counted(rates.named_rightly.total, 'such photograph')} {listed}."
+
+
+def _shows(enough: bool) -> str:
+    return "so many show that" if enough else "so few show only that"
 
 
 def _were(count: int) -> str:
