@@ -30,7 +30,7 @@ class Pair:
     Attributes:
         stranger: whether the person is not enrolled at all.
         probe, enrolled: `data:` addresses of JPEG pictures; empty when a picture could not be read again.
-        photo: path of the probe.
+        photo: folder and file name of the probe.
     """
 
     truth: str
@@ -60,7 +60,7 @@ def make_pairs(figures: Figures) -> list[Pair]:
                 count=confusion.count,
                 probe=_probe(search.photo.path, search.box),
                 enrolled=_enrolled(search.crop),
-                photo=str(search.photo.path),
+                photo=f"{search.photo.path.parent.name}/{search.photo.path.name}",
             )
         )
     return pairs
