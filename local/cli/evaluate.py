@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,11 +39,21 @@ def evaluate(
     """Measure recognition on your own photographs: a page with a verdict, curves and confusions. Nothing is sent."""
     if probes is not None and split is not None:
         fail("--split divides the gallery's photographs, so it goes without --probes")
-    with clear_errors():
+    with clear_errors(), _tidy_when_stopped():
         outcome = _run(gallery, probes, strangers, split, pack, target_fpir, output, seed)
     if as_json:
         return print_json(outcome.report)
     return _show(outcome.report, outcome.page)
+
+
+@contextmanager
+def _tidy_when_stopped() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: what was enrolled for the trial is deleted first."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +57,25 @@ def test_people_of_the_demo_are_named_and_the_astronaut_is_not(tmp_path: Path) -
     assert report["probes"]["unusable"] == {"no_face": 1}
     assert report["verdict"]["light"] == "unsure"
     assert "wall.png" in (output / "index.html").read_text()
+
+
+def test_stopped_in_the_middle_it_leaves_no_face_behind(tmp_path: Path) -> None:
+    cache = ModelCache(Settings().model_cache)
+    for number in range(40):
+        shrunk(cache.path("demo_obama"), tmp_path / "g" / "obama" / f"{number}.jpg", side=400 + number)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "local", "evaluate", "--gallery", str(tmp_path / "g"), "--split", "30"]
+    command += ["--output", str(tmp_path / "out")]
+    environment = dict(os.environ) | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(temporary.rglob("dataset/*/*.jpg")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(temporary.rglob("dataset/*/*.jpg")), "nobody was enrolled within a minute"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert list(temporary.glob("facerelay-*")) == []
 
 
 @pytest.mark.shared_data

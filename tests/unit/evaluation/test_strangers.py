@@ -14,6 +14,7 @@ from bench.strangers import (
     SeedAnswers,
     figures_of,
     read_answer,
+    same_fpir,
     same_tpir,
     sample,
     seed_at,
@@ -81,7 +82,13 @@ def test_the_seed_is_compared_where_it_recognises_as_many() -> None:
     }
     assert same_tpir(said, 4) == 0.0
     assert seed_at(said, 0.0)["strangers_named"] == 2  # a photograph without a face has no name even then
-    assert seed_figures(said, 2)["at"]["own"]["rightly"] == 0
+    ours = {"mated": {"rightly": {"count": 2}}, "strangers": {"named": {"count": 1}}}
+    figures = seed_figures(said, ours)
+    assert figures["at"]["own"]["rightly"] == 0 and figures["reaches_our_tpir"]
+    assert (figures["at"]["same_fpir"]["strangers_named"], figures["at"]["same_fpir"]["rightly"]) == (1, 2)
+    ours["mated"]["rightly"]["count"] = 4
+    assert not seed_figures(said, ours)["reaches_our_tpir"]
+    assert same_fpir(said, 3) == 0.0
 
 
 def test_the_seeds_classifier_always_names_somebody() -> None:
@@ -95,7 +102,7 @@ def test_the_seeds_classifier_always_names_somebody() -> None:
     gallery = np.array([i for i in range(16) if i % 4 < 3])
     draw = OpenSet(gallery, np.arange(3, 16, 4), np.arange(16, 19))
     said = seed_classifier(embeddings, found, people, gallery, draw)
-    assert said.right.all()
+    assert said.right.all() and said.rank1_by_votes == 4
     assert (said.strangers[:2] >= 1 / 4).all() and said.strangers[2] == 0
 
 
