@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from bench.lfw import Photographs
 from bench.report import OUTPUT, console
 from functions.recognize.service import most_central
+from local.evaluation.cores import on_all_cores
 from shared.domain import Float32Array, sha256_hex
 from shared.settings import Settings
 from shared.vision.assets import ModelCache
@@ -38,9 +36,7 @@ def embed_all(photographs: Photographs, pack_name: str, cache: ModelCache) -> Em
         with np.load(kept) as arrays:
             return Embedded(arrays["embeddings"], arrays["found"])
     paths = photographs.paths()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(lambda path: _embed(path, pack), paths)
-        rows = list(track(work, description=f"{pack_name}: {len(paths)} photographs", total=len(paths)))
+    rows = on_all_cores(lambda path: _embed(path, pack), paths, f"{pack_name}: {len(paths)} photographs", console)
     found = np.array([row is not None for row in rows])
     embeddings = np.stack([np.zeros(pack.embedder.dimension, np.float32) if row is None else row for row in rows])
     OUTPUT.mkdir(parents=True, exist_ok=True)

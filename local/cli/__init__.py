@@ -9,6 +9,7 @@ import typer
 from local.cli import alerts, edge, enroll, migration, models, people, poison, recognize, token
 from local.cli.bench import bench
 from local.cli.demo import demo
+from local.cli.evaluate import evaluate
 from local.cli.serve import serve
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command()(people.people)
 app.command()(people.remove)
 app.command()(people.whereis)
 app.command()(people.detections)
+app.command()(evaluate)
 app.add_typer(edge.app, name="edge")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(poison.app, name="poison")

@@ -17,6 +17,7 @@ class Benchmark(StrEnum):
     THROUGHPUT = "throughput"
     RELIABILITY = "reliability"
     COLD_START = "cold_start"
+    STRANGERS = "strangers"
 
 
 def bench(context: typer.Context, name: Annotated[Benchmark, typer.Argument(help="What to measure.")]) -> None:

@@ -1,0 +1,1 @@
+"""How well the product does on somebody's own photographs: `facerelay evaluate`."""
