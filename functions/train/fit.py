@@ -1,38 +1,50 @@
-"""Fits and calibrates a matcher from templates. The only module that needs scikit-learn.
+"""Fits a matcher to a gallery: reviews it, tries what can be tried, calibrates, and packs a bundle.
 
-The threshold is set for a target FPIR: people are left out in turn, the rest are the gallery, and the people left out
-play the strangers. The similarity that only the target share of those strangers reaches is the threshold. With too
-few people to state a rate, the embedder's conservative default holds, and the result says so.
+    templates ─► review ─► cross-validation of each kind of matcher ─► the best ─► threshold ─► bundle
+                (hygiene)  (openset, scoring, svm)                     (here)    (calibration)
+
+The only package that needs scikit-learn and SciPy at run time is this one.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import platform
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import joblib
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from shared.domain import Float32Array, Template, sha256_hex
-from shared.matching.bundle import MATCHER_FILE, Bundle, Manifest, pack_matcher
-from shared.matching.model import MatcherModel, Operating, SvmScale, centre, empty_model
+from functions.train.calibration import Calibration, Site, Unknowns, calibrate, site_of
+from functions.train.hygiene import Limits, Review, review
+from functions.train.openset import FOLDS, NO_TRIALS, Trials, cross_validate
+from functions.train.scoring import KINDS, Scorer, fit_scorers, refit_people
+from functions.train.svm import SVM_C, fit_svms
+from shared.domain import Float32Array, Template, gallery_hash, sha256_hex
+from shared.errors import InvalidInput
+from shared.matching.bundle import MATCHER_FILE, Bundle, Manifest, load_matcher, pack_matcher
+from shared.matching.impostors import ImpostorCurve
+from shared.matching.model import MatcherModel, Operating, centre, empty_model
 
-SVM_C: Final = 1.0
-SVM_WEIGHT: Final = 0.5
-FOLDS: Final = 5
-LARGE_GALLERY: Final = 50
-"""People. In a smaller gallery the mean embedding is the people themselves, and removing it would remove what tells
-them apart; nor is there enough to put SVM margins on the cosine's scale, where the default threshold lives."""
-MIN_EXPECTED_ERRORS: Final = 1.0
-"""Of the strangers in cross-validation, so many must be expected above the threshold, or no rate is stated."""
+logger = logging.getLogger(__name__)
+
+SMALL_GALLERY: Final = 50
+"""People. In a smaller gallery an SVM has too few negatives, and cross-validation too few strangers, to be tried."""
+PLAIN: Final = "prototype"
+USUAL: Final = "prototype+svm"
+MOST_REFITTED: Final = 0.02
+"""Share of the people who may have changed since the last whole fit, for a fit of those alone."""
+LARGE_GALLERY: Final = 1_000
+"""People from which a fit of the changed people alone is worth its approximations; below, everything takes seconds."""
+LARGEST_SVM_DUMP: Final = 2_000
+"""People. The scikit-learn estimator of more would be another hundred megabytes that nobody opens."""
 
 JOBLIB_FILE: Final = "svm.joblib"
 
@@ -48,244 +60,291 @@ class Gallery:
         people: (N,) index into `person_ids`.
         person_ids: sorted.
         state: `gallery_hash` of what was read.
+        template_ids: N, parallel to the rows; empty where nobody asks.
+        kept: (N,) templates that an operator has said to keep, or None.
     """
 
     embeddings: Float32Array
     people: NDArray[np.intp]
     person_ids: tuple[str, ...]
     state: str
+    template_ids: tuple[str, ...] = ()
+    kept: NDArray[np.bool_] | None = None
 
     @property
-    def large(self) -> bool:
-        return len(self.person_ids) >= LARGE_GALLERY
+    def count(self) -> int:
+        """How many people."""
+        return len(self.person_ids)
+
+    def states(self) -> dict[str, str]:
+        """`gallery_hash` of each person's templates."""
+        if not self.template_ids:
+            return {}
+        of: dict[str, list[tuple[str, str]]] = {person_id: [] for person_id in self.person_ids}
+        for person, template_id in zip(self.people, self.template_ids, strict=True):
+            of[self.person_ids[person]].append(("", template_id))
+        return {person_id: gallery_hash(ids) for person_id, ids in of.items()}
+
+    def only(self, keep: NDArray[np.bool_]) -> Gallery:
+        """Those templates alone. Everybody must keep one."""
+        ids = tuple(t for t, kept in zip(self.template_ids, keep, strict=True) if kept) if self.template_ids else ()
+        return replace(self, embeddings=self.embeddings[keep], people=self.people[keep], template_ids=ids, kept=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """Arrays of a matcher, before it has an operating point."""
+class FitRequest:
+    """What a fit is asked for.
 
-    mean: Float32Array
-    prototypes: Float32Array
-    weights: Float32Array
-    bias: Float32Array
-    estimator: LinearSVC | None
+    Attributes:
+        embedder: goes into the manifest; must have `embedder_id` and `dimension`.
+        fallback: operating point of an embedder without an impostor curve, while too little is known to calibrate.
+        unknowns: unknown faces that the site has seen.
+    """
+
+    model_id: str
+    embedder: Mapping[str, Any]
+    fallback: Operating
+    target_fpir: float
+    unknowns: Unknowns | None = None
+
+    @property
+    def curve(self) -> ImpostorCurve | None:
+        """What is usual of the embedder's impostors, where it was measured."""
+        table = self.embedder.get("impostors")
+        return None if table is None else ImpostorCurve(**table)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trials:
-    """Similarities seen in cross-validation: of strangers to their nearest person, of people to themselves."""
+class Chosen:
+    """The matcher that did best in cross-validation, and how all did.
 
-    strangers: Float32Array
-    genuine: Float32Array
-
-
-def fit_arrays(embeddings: Float32Array, people: NDArray[np.intp], count: int, *, large: bool) -> Fit:
-    """Prototypes, and a one-against-rest linear SVM with squared hinge, for `count` people.
-
-    Args:
-        embeddings: (N, D) float32, unit rows.
-        people: (N,) 0 to `count` − 1.
-        large: remove the gallery's mean first.
+    Attributes:
+        figures: by kind: TPIR at the target FPIR, and rank 1.
     """
-    dimension = embeddings.shape[1]
-    mean = embeddings.mean(axis=0) if large else np.zeros(dimension, np.float32)
-    centred = centre(embeddings, mean)
-    sums = np.zeros((count, dimension), np.float32)
-    np.add.at(sums, people, centred)
-    prototypes = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
-    weights, bias, estimator = np.zeros((count, dimension), np.float32), np.zeros(count, np.float32), None
-    if count >= 2:
-        estimator = _svm(centred, people)
-        weights, bias = _one_against_rest(estimator)
-    return Fit(mean, prototypes, weights, bias, estimator)
+
+    kind: str
+    trials: Trials
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def _svm(embeddings: Float32Array, people: NDArray[np.intp]) -> LinearSVC:
-    """The fitted estimator; its classes are strings, zero-padded to keep their order."""
-    with warnings.catch_warnings():
-        # With one photograph for most people, scikit-learn suspects a quantity that should be regressed.
-        warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
-        return LinearSVC(C=SVM_C, random_state=0).fit(embeddings, [f"{person:08d}" for person in people])
+def choose(gallery: Gallery, target_fpir: float, progress: Progress) -> Chosen:
+    """Tries each kind of matcher on people left out; the highest TPIR at the target wins, then the higher rank 1."""
+    if gallery.count < 2 * FOLDS:
+        return Chosen(PLAIN, NO_TRIALS)
+    kinds = [PLAIN] if gallery.count < SMALL_GALLERY else list(KINDS)
+    trials = cross_validate(gallery, kinds, progress)
+    if len(kinds) == 1:
+        return Chosen(PLAIN, trials[PLAIN])
+    figures = {}
+    for kind, of_kind in trials.items():
+        reached = of_kind.first & (of_kind.genuine >= of_kind.quantile(target_fpir))
+        figures[kind] = {
+            "tpir": round(float(reached.mean()), 4) if len(reached) else 0.0,
+            "rank1": round(float(of_kind.first.mean()), 4) if len(reached) else 0.0,
+        }
+    best = max(kinds, key=lambda kind: (round(figures[kind]["tpir"], 3), figures[kind]["rank1"], kind == USUAL))
+    return Chosen(best, trials[best], figures)
 
 
-def _one_against_rest(estimator: LinearSVC) -> tuple[Float32Array, Float32Array]:
-    """Normals and biases, one row a person. For two people scikit-learn keeps one row, for the second of them."""
-    weights = estimator.coef_.astype(np.float32)
-    bias = estimator.intercept_.astype(np.float32)
-    if len(weights) == 1:
-        weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])
-    return weights, bias
-
-
-def cross_validate(gallery: Gallery, scale: SvmScale, progress: Progress) -> Trials:
-    """Leaves each fifth of the people out once: they are strangers to the rest.
-
-    Genuine trials hold every third template of the remaining people back from the fit, where a person has two.
-    """
-    count = len(gallery.person_ids)
-    fold_of = np.random.default_rng(0).permutation(count) % FOLDS
-    strangers, genuine = [], []
-    for fold in range(FOLDS):
-        left_out = fold_of[gallery.people] == fold
-        held_back = ~left_out & _held_back(gallery.people, fold)
-        fitted = ~left_out & ~held_back
-        known, people = np.unique(gallery.people[fitted], return_inverse=True)
-        fit = fit_arrays(gallery.embeddings[fitted], people, len(known), large=gallery.large)
-        model = _as_model(fit, scale)
-        strangers.append(model.similarities(gallery.embeddings[left_out]).max(axis=1))
-        rows = np.searchsorted(known, gallery.people[held_back])
-        own = model.similarities(gallery.embeddings[held_back])
-        genuine.append(own[np.arange(len(rows)), rows])
-        progress((fold + 1) / FOLDS)
-    return Trials(np.concatenate(strangers), np.concatenate(genuine))
-
-
-def _held_back(people: NDArray[np.intp], fold: int) -> NDArray[np.bool_]:
-    """One template of each person with two or more, a different one in each fold."""
-    held = np.zeros(len(people), dtype=bool)
-    order = np.argsort(people, kind="stable")
-    _, starts, counts = np.unique(people[order], return_index=True, return_counts=True)
-    plural = counts >= 2
-    held[order[starts[plural] + fold % counts[plural]]] = True
-    return held
-
-
-def _as_model(fit: Fit, scale: SvmScale) -> MatcherModel:
-    return MatcherModel(
-        model_id="fold",
-        embedder_id="fold",
-        person_ids=tuple(str(row) for row in range(len(fit.prototypes))),
-        mean=fit.mean,
-        prototypes=fit.prototypes,
-        weights=fit.weights,
-        bias=fit.bias,
-        svm=scale,
-        operating=Operating(0.0, 1.0, 0.0),
-    )
-
-
-def svm_scale(gallery: Gallery, fit: Fit) -> SvmScale:
-    """Gain and offset that give SVM margins of other people's templates the mean and spread of their cosines.
-
-    In a small gallery there is too little to go by, and the SVM only ranks.
-    """
-    if not gallery.large:
-        return SvmScale()
-    centred = centre(gallery.embeddings, fit.mean)
-    others = np.arange(len(gallery.person_ids))[None] != gallery.people[:, None]
-    cosine = (centred @ fit.prototypes.T)[others]
-    margin = (centred @ fit.weights.T + fit.bias)[others]
-    gain = float(cosine.std() / max(float(margin.std()), 1e-9))
-    return SvmScale(gain=gain, offset=float(cosine.mean() - gain * margin.mean()), weight=SVM_WEIGHT)
-
-
-def calibrate(
-    trials: Trials, *, large: bool, target_fpir: float, fallback: Operating
-) -> tuple[Operating, dict[str, Any]]:
-    """The operating point for a target FPIR, and what it rests on.
-
-    Each fold's gallery is smaller than the real one by a fifth, and a stranger's chance of a false match grows with
-    the gallery, so the quantile is taken at four fifths of the target.
-    """
-    strangers = len(trials.strangers)
-    expected = strangers * target_fpir * (1 - 1 / FOLDS)
-    facts: dict[str, Any] = {
-        "target_fpir": target_fpir,
-        "stranger_trials": strangers,
-        "genuine_trials": len(trials.genuine),
-    }
-    if not large or expected < MIN_EXPECTED_ERRORS or len(trials.genuine) < 1:
-        worst = float(trials.strangers.max()) if strangers else fallback.threshold
-        raised = max(fallback.threshold, worst)
-        shift = raised - fallback.threshold
-        facts |= {"calibrated": False, "why": "too few people to state a rate; the conservative default holds"}
-        return Operating(raised, fallback.slope, fallback.midpoint + shift), facts
-    threshold = float(np.quantile(trials.strangers, 1 - target_fpir * (1 - 1 / FOLDS)))
-    slope, midpoint = _logistic(trials)
-    facts |= {"calibrated": True, "tpir": float(np.mean(trials.genuine >= threshold))}
-    return Operating(threshold, slope, midpoint), facts
-
-
-def _logistic(trials: Trials) -> tuple[float, float]:
-    """Slope and midpoint of P(same person | similarity), people and strangers weighing the same (Platt scaling)."""
-    similarity = np.concatenate([trials.strangers, trials.genuine]).astype(np.float64)[:, None]
-    same = np.concatenate([np.zeros(len(trials.strangers)), np.ones(len(trials.genuine))])
-    model = LogisticRegression(C=1e6, class_weight="balanced", max_iter=1_000).fit(similarity, same)
-    slope = max(float(model.coef_[0, 0]), 1e-3)
-    return slope, float(-model.intercept_[0] / slope)
-
-
-def fit_bundle(
-    gallery: Gallery,
-    *,
-    model_id: str,
-    embedder: Mapping[str, Any],
-    fallback: Operating,
-    target_fpir: float,
-    progress: Progress = lambda _: None,
-) -> Bundle:
+def fit_bundle(gallery: Gallery, request: FitRequest, progress: Progress = lambda _: None) -> Bundle:
     """A bundle ready to publish, for a gallery of any size, none included.
 
     Args:
-        embedder: goes into the manifest; must have `embedder_id` and `dimension`.
-        fallback: operating point where too little is known to calibrate.
         progress: called with 0 to 1.
     """
-    count, embedder_id = len(gallery.person_ids), str(embedder["embedder_id"])
-    if count == 0:
-        model = empty_model(embedder_id, int(embedder["dimension"]), fallback, model_id=model_id)
-        return _bundle(gallery, model, None, embedder, {"calibrated": False, "why": "nobody is enrolled"})
-    fit = fit_arrays(gallery.embeddings, gallery.people, count, large=gallery.large)
-    scale = svm_scale(gallery, fit)
-    trials = cross_validate(gallery, scale, progress) if count >= 2 * FOLDS else Trials(*[np.zeros(0, np.float32)] * 2)
-    operating, calibration = calibrate(trials, large=gallery.large, target_fpir=target_fpir, fallback=fallback)
-    model = replace(
-        _as_model(fit, scale),
-        model_id=model_id,
-        embedder_id=embedder_id,
-        person_ids=gallery.person_ids,
+    if gallery.count == 0:
+        embedder_id, dimension = str(request.embedder["embedder_id"]), int(request.embedder["dimension"])
+        model = empty_model(embedder_id, dimension, request.fallback, model_id=request.model_id)
+        return _bundle(gallery, model, request, _Facts({}, {"calibrated": False, "why": "nobody is enrolled"}))
+    found = look_through(gallery, request.embedder)
+    used = gallery.only(found.keep)
+    progress(0.1)
+    chosen = choose(used, request.target_fpir, lambda share: progress(0.1 + 0.6 * share))
+    scorer = fit_scorers(used.embeddings, used.people, used.count, kinds=[chosen.kind])[chosen.kind]
+    progress(0.9)
+    calibration = calibrate(
+        chosen.trials,
+        used.count,
+        target_fpir=request.target_fpir,
+        curve=request.curve,
+        fallback=request.fallback,
+        site=_site(scorer, request, used.count),
+    )
+    _say(calibration, request)
+    estimator = _estimator(used, scorer) if chosen.kind != PLAIN and used.count <= LARGEST_SVM_DUMP else None
+    classifier = {
+        "kind": chosen.kind,
+        "svm_c": SVM_C,
+        "agreement": scorer.agreement,
+        "gain": scorer.gain,
+        "shift": scorer.shift,
+        "mean_offset": scorer.mean_offset,
+        "refitted": 0,
+    }
+    facts = _Facts(classifier, calibration.facts, chosen.figures, found.set_aside(), used, estimator)
+    model = _model(scorer, gallery.person_ids, request, calibration.operating)
+    bundle = _bundle(gallery, model, request, facts)
+    progress(1.0)
+    return bundle
+
+
+def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle | None:
+    """A bundle in which only those who changed since `live` are fitted anew, and everybody else is as before.
+
+    What is estimated of everybody together (mean, offsets, threshold) stays, since a few people among thousands do not
+    move it.
+
+    Returns:
+        None where everything has to be fitted: a small gallery, another embedder, an older format, or too many changes.
+    """
+    states, before = gallery.states(), live.manifest.people
+    changed = [person_id for person_id, state in states.items() if before.get(person_id) != state]
+    refitted = live.manifest.classifier.get("refitted", 0) + len(changed)
+    usable = (
+        gallery.count >= LARGE_GALLERY
+        and live.manifest.embedder == dict(request.embedder)
+        and live.manifest.calibration.get("target_fpir") == request.target_fpir
+        and live.manifest.classifier.get("kind") in KINDS
+        and bool(before)
+        and refitted + len(before.keys() - states.keys()) <= MOST_REFITTED * gallery.count
+    )
+    if not usable:
+        return None
+    model, kind = load_matcher(live), live.manifest.classifier["kind"]
+    aside = {(one["person_id"], one["template_id"]) for one in live.manifest.set_aside}
+    used = gallery.only(_not_in(gallery, aside))
+    terms = {name: float(live.manifest.classifier[name]) for name in ("agreement", "gain", "shift", "mean_offset")}
+    scorer = Scorer(model.mean, model.weights, model.bias, **terms)
+    row_of = {person_id: row for row, person_id in enumerate(gallery.person_ids)}
+    rows = np.array([row_of[person_id] for person_id in changed], np.intp)
+    weights, bias = np.zeros((gallery.count, len(model.mean)), np.float32), np.zeros(gallery.count, np.float32)
+    there = [row for row, person_id in enumerate(model.person_ids) if person_id in row_of]
+    into = [row_of[model.person_ids[row]] for row in there]
+    weights[into], bias[into] = model.weights[there], model.bias[there]
+    if len(rows):
+        weights[rows], bias[rows] = refit_people(scorer, used.embeddings, used.people, used.count, rows, kind=kind)
+    classifier = {**live.manifest.classifier, "refitted": refitted}
+    facts = _Facts(classifier, live.manifest.calibration, {}, list(live.manifest.set_aside), used, None)
+    fresh = _model(replace(scorer, weights=weights, bias=bias), gallery.person_ids, request, model.operating)
+    return _bundle(gallery, fresh, request, facts)
+
+
+def look_through(gallery: Gallery, embedder: Mapping[str, Any]) -> Review:
+    """The review of a gallery whose templates may have no names."""
+    ids = gallery.template_ids or tuple(map(str, range(len(gallery.people))))
+    limits = Limits.of(embedder)
+    return review(gallery.embeddings, gallery.people, gallery.person_ids, ids, limits=limits, kept=gallery.kept)
+
+
+def _not_in(gallery: Gallery, aside: set[tuple[str, str]]) -> NDArray[np.bool_]:
+    ids = [gallery.person_ids[person] for person in gallery.people]
+    return np.array([pair not in aside for pair in zip(ids, gallery.template_ids, strict=True)], dtype=bool)
+
+
+def _site(scorer: Scorer, request: FitRequest, people: int) -> Site:
+    unknowns = request.unknowns
+    if unknowns is None or not len(unknowns.embeddings):
+        return Site()
+    parts = [unknowns.embeddings[start : start + 1_024] for start in range(0, len(unknowns.embeddings), 1_024)]
+    highest = np.concatenate([scorer.similarities(part).max(axis=1) for part in parts])
+    return site_of(highest, unknowns, people, request.curve)
+
+
+def _say(calibration: Calibration, request: FitRequest) -> None:
+    extra = {"action": "train.calibrated", "model_id": request.model_id}
+    if calibration.facts["calibrated"]:
+        logger.info("threshold calibrated", extra=extra)
+    else:
+        logger.warning("threshold not calibrated: %s", calibration.facts["why"], extra=extra)
+
+
+def _model(scorer: Scorer, person_ids: tuple[str, ...], request: FitRequest, operating: Operating) -> MatcherModel:
+    return MatcherModel(
+        model_id=request.model_id,
+        embedder_id=str(request.embedder["embedder_id"]),
+        person_ids=person_ids,
+        mean=scorer.mean,
+        weights=scorer.weights,
+        bias=scorer.bias,
         operating=operating,
     )
-    return _bundle(gallery, model, fit.estimator, embedder, calibration)
 
 
-def _bundle(
-    gallery: Gallery,
-    model: MatcherModel,
-    estimator: LinearSVC | None,
-    embedder: Mapping[str, Any],
-    calibration: Mapping[str, Any],
-) -> Bundle:
+def _estimator(gallery: Gallery, scorer: Scorer) -> LinearSVC:
+    """The SVMs as scikit-learn would have them, for offline analysis: classes are rows of `person_ids`."""
+    centred = centre(gallery.embeddings, scorer.mean)
+    sums = np.zeros((gallery.count, centred.shape[1]), np.float32)
+    np.add.at(sums, gallery.people, centred)
+    prototypes = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    estimator = LinearSVC(C=SVM_C)
+    weights, bias = fit_svms(centred, gallery.people, prototypes, np.arange(gallery.count))
+    estimator.coef_, estimator.intercept_ = weights, bias
+    estimator.classes_, estimator.n_features_in_ = np.arange(gallery.count), centred.shape[1]
+    return estimator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Facts:
+    """What the manifest says of a fit."""
+
+    classifier: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    tried: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    set_aside: Sequence[Mapping[str, Any]] = ()
+    used: Gallery | None = None
+    estimator: LinearSVC | None = None
+
+
+def _bundle(gallery: Gallery, model: MatcherModel, request: FitRequest, facts: _Facts) -> Bundle:
     files = {MATCHER_FILE: pack_matcher(model)}
-    if estimator is not None:
+    if facts.estimator is not None:
         buffer = io.BytesIO()
-        joblib.dump(estimator, buffer)
+        joblib.dump(facts.estimator, buffer)
         files[JOBLIB_FILE] = buffer.getvalue()
-    counts = np.bincount(gallery.people, minlength=len(gallery.person_ids))
+    used = facts.used or gallery
+    counts = np.bincount(used.people, minlength=used.count)
+    reasons = Counter(str(one["reason"]) for one in facts.set_aside)
     manifest = Manifest(
         model_id=model.model_id,
         files={name: sha256_hex(data) for name, data in files.items()},
-        embedder=embedder,
+        embedder=request.embedder,
         templates={person_id: int(n) for person_id, n in zip(gallery.person_ids, counts, strict=True)},
-        classifier={
-            "kind": "prototype+linear-svm" if model.has_svm else "prototype",
-            "svm_c": SVM_C,
-            "svm_scale": asdict(model.svm),
-        },
+        classifier=facts.classifier or {"kind": PLAIN},
         operating=asdict(model.operating),
-        calibration=calibration,
-        evaluation={"people": len(gallery.person_ids), "templates": len(gallery.people)},
+        calibration=facts.calibration,
+        evaluation={
+            "people": gallery.count,
+            "templates": len(used.people),
+            "set_aside": dict(reasons),
+            "matchers": facts.tried,
+        },
         gallery=gallery.state,
         versions={"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
+        people=gallery.states(),
+        set_aside=facts.set_aside,
     )
     return Bundle(manifest, files)
 
 
 def gather(templates: Iterable[Template], state: str, dimension: int) -> Gallery:
-    """Stacks stored templates of one embedder."""
-    rows = list(templates)
+    """Stacks stored templates of one embedder, by person and then by id.
+
+    Raises:
+        InvalidInput: a template's embedding has another dimension.
+    """
+    rows = sorted(templates, key=lambda template: (template.person_id, template.template_id))
     person_ids = tuple(sorted({template.person_id for template in rows}))
     index = {person_id: row for row, person_id in enumerate(person_ids)}
-    embeddings = np.stack([t.embedding for t in rows]) if rows else np.zeros((0, dimension), np.float32)
-    people = np.array([index[t.person_id] for t in rows], dtype=np.intp)
-    return Gallery(embeddings.astype(np.float32, copy=False), people, person_ids, state)
+    embeddings = np.empty((len(rows), dimension), np.float32)
+    for row, template in zip(embeddings, rows, strict=True):
+        if template.embedding.shape != (dimension,):
+            raise InvalidInput(f"template {template.template_id} has not {dimension} dimensions")
+        row[:] = template.embedding
+    return Gallery(
+        embeddings,
+        np.array([index[t.person_id] for t in rows], dtype=np.intp),
+        person_ids,
+        state,
+        tuple(t.template_id for t in rows),
+        np.array([t.kept for t in rows], dtype=bool),
+    )

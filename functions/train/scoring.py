@@ -12,7 +12,7 @@ Three things make people differ in how easily they are named, and each is correc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,29 +67,35 @@ class Scorer:
         return np.asarray(centre(embeddings, self.mean) @ self.weights.T + self.bias, np.float32)
 
 
-def fit_scorer(embeddings: Float32Array, people: NDArray[np.intp], count: int, *, kind: str) -> Scorer:
-    """Fits everybody.
+def fit_scorers(
+    embeddings: Float32Array, people: NDArray[np.intp], count: int, *, kinds: Sequence[str]
+) -> dict[str, Scorer]:
+    """Fits everybody, once for each kind of matcher.
 
     Args:
         embeddings: (N, D) float32, unit rows.
         people: (N,) 0 to `count` − 1, each at least once.
-        kind: one of `KINDS`.
+        kinds: of `KINDS`.
     """
     mean = _mean_of_people(embeddings, people, count) * np.float32(count / (count + MEAN_PRIOR))
     centred = centre(embeddings, mean)
     prototypes, cosines, counts = _prototypes(centred, people, count)
     pairs = counts * (counts - 1) / 2
     agreement = float(np.average(cosines, weights=np.minimum(pairs, 10))) if pairs.any() else 1.0
-    weights, bias, gain, shift = prototypes, np.zeros(count, np.float32), 0.0, 0.0
-    if (share := KINDS[kind]) > 0 and count >= 2:
-        normals, offsets = fit_svms(centred, people, prototypes, np.arange(count))
-        gain, shift = _on_cosine_scale(centred, people, prototypes, normals, offsets)
-        weights, bias = _blend(prototypes, normals, offsets, share, gain, shift)
-    tails = _tails(centred, people, weights, bias, np.arange(count))
-    mean_offset = float(tails.mean())
     scale = _scale(cosines, counts, agreement)
-    weights, bias = _corrected(weights, bias, tails, mean_offset, scale, count)
-    return Scorer(mean, weights, bias, agreement, gain, shift, mean_offset)
+    everybody = np.arange(count)
+    normals, offsets, gain, shift = prototypes, np.zeros(count, np.float32), 1.0, 0.0
+    if any(KINDS[kind] > 0 for kind in kinds):
+        normals, offsets = fit_svms(centred, people, prototypes, everybody)
+        gain, shift = _on_cosine_scale(centred, people, prototypes, normals, offsets)
+    scorers = {}
+    for kind in kinds:
+        weights, bias = _blend(prototypes, normals, offsets, KINDS[kind], gain, shift)
+        tails = _tails(centred, people, weights, bias, everybody)
+        mean_offset = float(tails.mean())
+        weights, bias = _corrected(weights, bias, tails, mean_offset, scale, count)
+        scorers[kind] = Scorer(mean, weights, bias, agreement, gain, shift, mean_offset)
+    return scorers
 
 
 def refit_people(
@@ -103,10 +109,10 @@ def refit_people(
     """
     centred = centre(embeddings, scorer.mean)
     prototypes, cosines, counts = _prototypes(centred, people, count)
-    weights, bias = prototypes[rows], np.zeros(len(rows), np.float32)
-    if (share := KINDS[kind]) > 0 and count >= 2:
+    normals, offsets = prototypes[rows], np.zeros(len(rows), np.float32)
+    if (share := KINDS[kind]) > 0:
         normals, offsets = fit_svms(centred, people, prototypes, rows)
-        weights, bias = _blend(weights, normals, offsets, share, scorer.gain, scorer.shift)
+    weights, bias = _blend(prototypes[rows], normals, offsets, share, scorer.gain, scorer.shift)
     tails = _tails(centred, people, weights, bias, rows)
     scale = _scale(cosines, counts, scorer.agreement)[rows]
     return _corrected(weights, bias, tails, scorer.mean_offset, scale, count)
@@ -167,6 +173,8 @@ def _on_cosine_scale(
 def _blend(
     prototypes: Float32Array, normals: Float32Array, offsets: Float32Array, share: float, gain: float, shift: float
 ) -> tuple[Float32Array, Float32Array]:
+    if share == 0:
+        return prototypes, np.zeros(len(prototypes), np.float32)
     weights = np.float32(1 - share) * prototypes + np.float32(share * gain) * normals
     return weights, (share * (gain * offsets + shift)).astype(np.float32)
 
