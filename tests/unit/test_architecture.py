@@ -93,6 +93,7 @@ RULES: list[tuple[list[str], set[str]]] = [
         CONTRACTS
         | {"shared.vision", "shared.matching", "shared.model_registry", "shared.telemetry", "functions.train.fit"},
     ),
+    (["functions/train/hygiene.py", "functions/train/likeness.py"], BASE | {"functions.train.likeness"}),
     (
         ["functions/train/fit.py"],
         BASE | {"shared.matching", "sklearn", "joblib"},
