@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from functions.query.service import QueryService
     from functions.recognize.alerts import AlertRequests, AlertService
     from functions.recognize.service import DetectionService, Recognizer
+    from functions.train.gallery import GalleryService
     from functions.train.service import TrainRequests, TrainService
+    from shared.settings import Settings
     from shared.vision.decode import ImageLimits
     from shared.vision.quality import QualityGate
 
@@ -55,15 +57,6 @@ class Services:
         settings = self.runtime.settings
         return ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_frames)
 
-    def _gate(self, min_size_px: float, min_sharpness: float) -> QualityGate:
-        from shared.vision.quality import QualityGate
-
-        return QualityGate(
-            min_size_px=min_size_px,
-            min_sharpness=min_sharpness,
-            min_confidence=self.runtime.settings.recognize_min_confidence,
-        )
-
     def recognizer(self) -> Recognizer:
         from functions.recognize.service import Recognizer
 
@@ -74,7 +67,7 @@ class Services:
                 detector=runtime.pack.detector,
                 embedder=runtime.pack.embedder,
                 live_model=runtime.live_model,
-                gate=self._gate(settings.recognize_min_size_px, settings.recognize_min_sharpness),
+                gate=recognition_gate(settings),
                 limits=self.image_limits(),
                 max_faces=settings.max_faces,
                 slot=runtime.slot,
@@ -152,7 +145,8 @@ class Services:
                 registry=runtime.registry,
                 detector=runtime.pack.detector,
                 embedder=runtime.pack.embedder,
-                gate=self._gate(settings.enroll_min_face_px, settings.enroll_min_sharpness),
+                gate=enrolment_gate(settings),
+                duplicate_similarity=runtime.embedder_table.duplicate_similarity,
                 limits=self.image_limits(),
                 slot=runtime.slot,
                 clock=runtime.clock,
@@ -189,6 +183,22 @@ class Services:
                 lease_ttl_s=runtime.settings.lease_ttl_s,
                 slot=runtime.slot,
                 clock=runtime.clock,
+            ),
+        )
+
+    def gallery(self) -> GalleryService:
+        from functions.train.gallery import GalleryService
+        from functions.train.hygiene import Limits
+
+        runtime, stores = self.runtime, self.runtime.stores
+        table = runtime.embedder_table
+        return self._once(
+            "gallery",
+            lambda: GalleryService(
+                people=stores.people,
+                blobs=stores.blobs,
+                embedder_id=table.embedder_id,
+                limits=Limits(table.duplicate_similarity, table.impostor_similarity),
             ),
         )
 
@@ -278,6 +288,40 @@ class Services:
             "query",
             lambda: QueryService(people=stores.people, detections=stores.detections, embedder_id=embedder_id),
         )
+
+
+def recognition_gate(settings: Settings) -> QualityGate:
+    """Throws out what cannot be recognised."""
+    from shared.vision.quality import QualityGate
+
+    return QualityGate(
+        min_size_px=settings.recognize_min_size_px,
+        min_sharpness=settings.recognize_min_sharpness,
+        min_confidence=settings.recognize_min_confidence,
+        max_abs_yaw=settings.recognize_max_yaw,
+        max_abs_pitch=settings.recognize_max_pitch,
+        max_abs_roll=settings.recognize_max_roll,
+        max_dark=settings.recognize_max_dark,
+        max_bright=settings.recognize_max_bright,
+        min_contrast=settings.recognize_min_contrast,
+    )
+
+
+def enrolment_gate(settings: Settings) -> QualityGate:
+    """Throws out what nobody should be recognised by; stricter, since a bad template costs every later search."""
+    from shared.vision.quality import QualityGate
+
+    return QualityGate(
+        min_size_px=settings.enroll_min_face_px,
+        min_sharpness=settings.enroll_min_sharpness,
+        min_confidence=settings.recognize_min_confidence,
+        max_abs_yaw=settings.enroll_max_yaw,
+        max_abs_pitch=settings.enroll_max_pitch,
+        max_abs_roll=settings.enroll_max_roll,
+        max_dark=settings.enroll_max_dark,
+        max_bright=settings.enroll_max_bright,
+        min_contrast=settings.enroll_min_contrast,
+    )
 
 
 _services: Services | None = None
