@@ -23,8 +23,9 @@ def routers() -> list[APIRouter]:
     from functions.query.api import router as query
     from functions.recognize.api import router as recognize
     from functions.train.api import router as train
+    from functions.train.gallery_api import router as gallery
 
-    return [enroll, people, train, recognize, query, admin]
+    return [enroll, people, gallery, train, recognize, query, admin]
 
 
 def build_api() -> FastAPI:

@@ -66,8 +66,10 @@ class Client:
     def add_person(self, name: str) -> None:
         self.call("POST", f"/dataset/{_quoted(name)}")
 
-    def add_image(self, name: str, image: bytes) -> dict[str, Any]:
-        return self.call("POST", f"/dataset/{_quoted(name)}/image", files={"image": image})
+    def add_image(self, name: str, image: bytes, *, source: str = "upload") -> dict[str, Any]:
+        """Adds a photograph; `source` is one of `SOURCES`."""
+        path = f"/dataset/{_quoted(name)}/image"
+        return self.call("POST", path, files={"image": image}, data={"source": source})
 
     def remove_person(self, name: str) -> None:
         self.call("DELETE", f"/dataset/{_quoted(name)}")

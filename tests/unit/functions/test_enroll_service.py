@@ -58,6 +58,7 @@ class World:
             detector=self.detector,
             embedder=ColourEmbedder(),
             gate=QualityGate(min_size_px=40, min_sharpness=min_sharpness, min_confidence=0.9),
+            duplicate_similarity=0.95,
             limits=ImageLimits(),
             slot=threading.Semaphore(1),
             clock=TickingClock(),
