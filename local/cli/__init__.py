@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from local.cli import alerts, edge, enroll, models, people, poison, recognize, token
+from local.cli import alerts, edge, enroll, gallery, models, people, poison, recognize, token
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.serve import serve
@@ -21,6 +21,7 @@ app.command()(demo)
 app.command()(serve)
 app.add_typer(models.app, name="models")
 app.add_typer(enroll.app, name="enroll")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(recognize.app, name="recognize")
 app.command()(edge.extract)
 app.command()(people.train)
