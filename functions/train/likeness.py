@@ -16,6 +16,8 @@ IMPOSTOR_QUANTILE: Final = 0.99
 SAMPLE: Final = 1_500
 BLOCK_ELEMENTS: Final = 16_000_000
 """Of a matrix product at a time, 64 MB: a gallery of 50,000 people must fit beside everything else."""
+MIXED_SHARE: Final = 0.7
+"""Of what people's templates usually reach with each other."""
 OUTLIER_MADS: Final = 3.0
 MAD_TO_SIGMA: Final = 1.4826
 
@@ -105,13 +107,15 @@ def find_strays(
     count = len(space.rows)
     own = _leave_one_out(space, single)
     stray, unsure = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-    for person in np.unique(space.people[own < space.impostor]):  # of most people nothing else need be looked at
+    # Of most people nothing else need be looked at: of two people under one id, half of the similarities are low.
+    worth_a_look = max(space.impostor, MIXED_SHARE * float(np.nanmedian(own))) if np.isfinite(own).any() else 0.0
+    for person in np.unique(space.people[own < worth_a_look]):
         rows = groups[person][single[groups[person]]]
         alike = space.rows[rows] @ space.rows[rows].T
-        inside, means = _peel(alike, space.impostor, kept[rows])
-        own[rows] = means
+        inside, own[rows] = _peel(alike, space.impostor, kept[rows])
         out = np.flatnonzero(~inside)
         if len(out) == 0:
+            unsure[rows] = _mixed(alike, space.impostor)
             continue
         apart = np.all(alike[np.ix_(out, out)][~np.eye(len(out), dtype=bool)] < space.impostor)
         majority = inside.sum() > max(len(out), 1) or (inside.sum() >= 2 and bool(apart))
@@ -120,6 +124,12 @@ def find_strays(
         else:
             unsure[rows] = True
     return own, stray, unsure
+
+
+def _mixed(alike: Float32Array, limit: float) -> bool:
+    """Whether half of the templates or more are strangers to half of the others or more: two people under one id."""
+    others = alike[~np.eye(len(alike), dtype=bool)].reshape(len(alike), -1)
+    return bool(np.mean(np.median(others, axis=1) < limit) >= 0.5)
 
 
 def _leave_one_out(space: Space, single: NDArray[np.bool_]) -> Float32Array:
