@@ -110,7 +110,12 @@ def _report(results: list[tuple[str, str, str]], as_json: bool) -> None:
         if refused := [row for row in results if row[2].startswith("refused")]:
             print_table("Refused", ["person", "image", "why"], refused)
         console.print(f"{added} of {len(results)} images added" + (f", {known} were there already" if known else ""))
-    if added + known == 0:
+    _fail_if_none(results)
+
+
+def _fail_if_none(results: list[tuple[str, str, str]]) -> None:
+    """What was there already is no failure."""
+    if all(outcome.startswith("refused") for _, _, outcome in results):
         raise typer.Exit(1)
 
 
@@ -192,16 +197,14 @@ def _enroll_turn(turn: _Turn, source: str, seconds: float, create: bool, train: 
         images = [{"person": p, "image": i, "outcome": o} for p, i, o in turn.results]
         document = {"images": images, "coverage": covered.sides, "advice": covered.advice, "left_out": dict(others)}
         print_json(document | {"frames": len(views)})
-        if not chosen:
-            raise typer.Exit(1)
-        return
+        return _fail_if_none(turn.results)
     console.print(f"{len(views)} frames; sides of the face: {covered}", highlight=False)
     if others:
         told = ", ".join(f"{reason.replace('_', ' ')}: {count}" for reason, count in others.most_common())
         console.print(f"frames left out: {told}", highlight=False)
     for hint in covered.advice:
         messages.print(f"[dim]→ {hint}[/]", highlight=False)
-    _report(turn.results, as_json=False)
+    return _report(turn.results, as_json=False)
 
 
 def _look(source: str, seconds: float) -> list[View]:
@@ -238,7 +241,7 @@ def _upload(turn: _Turn, views: Sequence[View], options: TurnOptions) -> list[Vi
                 break
             outcome = add_one(turn.client, turn.person, view.jpeg, source=turn.source)
             turn.results.append((turn.person, view.name, outcome))
-            added = not outcome.startswith("refused") and "already" not in outcome
-            (chosen if added else tried).append(view)
+            # What was there already covers its side of the face as well as a new one would.
+            (tried if outcome.startswith("refused") else chosen).append(view)
             bar.update(bar.task_ids[0], completed=len(chosen))
     return chosen
