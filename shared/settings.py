@@ -140,7 +140,10 @@ class Settings(StoreSettings, TriggerSettings):
         60.0, gt=0, le=180, description="Faces tilted by more degrees are rejected as `tilted`."
     )
     recognize_max_dark: float = Field(
-        0.99, ge=0, le=1, description="Faces of which a larger share is all but black are rejected as `too_dark`."
+        1.0,
+        ge=0,
+        le=1,
+        description="Faces of which a larger share is all but black are rejected as `too_dark`. 1: none is.",
     )
     recognize_max_bright: float = Field(
         0.9, ge=0, le=1, description="Faces of which a larger share is all but white are rejected as `too_bright`."
