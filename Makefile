@@ -14,7 +14,8 @@ NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint unit models bench-recognition bench-strangers bench-throughput bench-reliability \
+.PHONY: help demo serve test check lint unit models bench-recognition bench-strangers bench-quality bench-hygiene \
+	bench-throughput bench-reliability \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -82,6 +83,12 @@ bench-recognition: $(DEV_STAMP) models  ## accuracy on labelled photographs; LFW
 
 bench-strangers: $(DEV_STAMP) models  ## strangers before a running service, beside the seed's classifier; LFW=folder
 	$(BIN)/python -m bench.strangers --lfw $(LFW)
+
+bench-quality: $(DEV_STAMP) models  ## what the quality gates refuse, and whether it deserves it; LFW=folder
+	$(BIN)/python -m bench.quality --lfw $(LFW)
+
+bench-hygiene: $(DEV_STAMP) models  ## planted errors in a gallery, and what its review finds; LFW=folder
+	$(BIN)/python -m bench.hygiene --lfw $(LFW)
 
 bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service, beside the seed's pipeline
 	$(BIN)/python -m bench.throughput

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from shared.domain import Float32Array, Quality
+from shared.domain import Quality
 
 T = TypeVar("T")
 
@@ -20,27 +20,12 @@ _FULL_SIZE_PX = 112.0
 """Size from which a larger face makes recognition no better: SFace's input; FaceNet's 160 holds a margin."""
 _SHARPNESS_KNEE = 15.0
 """Variance of the Laplacian at 112 px that counts half. On street video, faces of 50 to 100 px have 10 to 50."""
-_LEVEL_PITCH, _PITCH_TOLERANCE, _PITCH_RANGE = 0.55, 0.05, 0.15
+_PITCH_TOLERANCE, _PITCH_RANGE = 0.05, 0.15
 _CLEARLY_BETTER = 1.3
 _NOT_WORTH_IT = 0.6
 
 
-def pitch(landmarks: Float32Array) -> float:
-    """How far down from the eyes to the mouth the nose is: about 0.55 in a level face, more in one that looks down.
-
-    Args:
-        landmarks: (5, 2) pixels, in the order of `Face.landmarks`.
-
-    >>> import numpy as np
-    >>> round(pitch(np.float32([[0, 0], [10, 0], [5, 6], [1, 10], [9, 10]])), 2)
-    0.6
-    """
-    eyes_y = float(landmarks[0, 1] + landmarks[1, 1]) / 2
-    mouth_y = float(landmarks[3, 1] + landmarks[4, 1]) / 2
-    return (float(landmarks[2, 1]) - eyes_y) / (mouth_y - eyes_y) if mouth_y > eyes_y else 1.0
-
-
-def worth(quality: Quality, completeness: float, pitch: float | None = None) -> float:
+def worth(quality: Quality, completeness: float) -> float:
     """0 to 1: how well a face can be recognised from this shot.
 
     A product, since one bad property spoils the rest: size (square root, full from 112 px), sharpness, frontality
@@ -48,13 +33,14 @@ def worth(quality: Quality, completeness: float, pitch: float | None = None) -> 
     confidence (squared: it falls with whatever hides a face) and the share of the face inside the frame (squared:
     half a face is no face).
 
-    >>> round(worth(Quality(112, 135, 0.0, 128, 1.0), 1.0, 0.55), 2)
+    >>> round(worth(Quality(112, 135, 0.0, 128, 1.0), 1.0), 2)
     0.9
     """
     size = math.sqrt(min(1.0, max(quality.size_px, 0.0) / _FULL_SIZE_PX))
     sharpness = quality.sharpness / (quality.sharpness + _SHARPNESS_KNEE) if quality.sharpness > 0 else 0.0
     yaw = 0.5 if quality.yaw is None else min(1.0, abs(quality.yaw))
-    tilt = 0.0 if pitch is None else min(1.0, max(0.0, abs(pitch - _LEVEL_PITCH) - _PITCH_TOLERANCE) / _PITCH_RANGE)
+    nod = 0.0 if quality.pitch is None else abs(quality.pitch)
+    tilt = min(1.0, max(0.0, nod - _PITCH_TOLERANCE) / _PITCH_RANGE)
     light = 1.0 - min(1.0, max(60.0 - quality.brightness, quality.brightness - 200.0, 0.0) / 120.0)
     frontality = (1.0 - 0.5 * yaw) * (1.0 - 0.5 * tilt)
     return size * sharpness * frontality * light * quality.confidence**2 * completeness**2

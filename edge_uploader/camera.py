@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge_uploader.best_shot import BestShotOptions, BestShots, Shot, pitch, worth
+from edge_uploader.best_shot import BestShotOptions, BestShots, Shot, worth
 from edge_uploader.crops import Crop, CropOptions, Encoder, completeness, cut, long_axis_px
 from edge_uploader.sources import Frame, Source, SourceUnusable
 from edge_uploader.spool import Spool, SpoolItem
@@ -274,8 +274,7 @@ class Camera:
     def _offer(self, frame: Frame, track: Track) -> list[Shot[Crop]]:
         face = track.face
         height, width = frame.image.shape[:2]
-        tilt = None if face.landmarks is None else pitch(face.landmarks)
-        value = worth(self._assess(frame.image, face), completeness(face.box, width, height), tilt)
+        value = worth(self._assess(frame.image, face), completeness(face.box, width, height))
         return self._shots[track.id].offer(value, frame.position_s, lambda: self._cut(frame, face))
 
     def _end(self, track: Track) -> None:

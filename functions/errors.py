@@ -24,6 +24,7 @@ from shared.errors import (
     NotPermitted,
     TooManyRequests,
     TransientError,
+    UnusableFace,
 )
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ class ErrorBody(BaseModel):
     message: str = Field(examples=["nobody of that id is enrolled"])
     error_message: str = Field(examples=["nobody of that id is enrolled"])
     code: str = Field(examples=["not_found"], description="A stable word that a program may compare with.")
+    reason: str | None = Field(
+        None, examples=["too_dark"], description="Of `unusable_face` alone: what is wrong with the photograph."
+    )
 
 
 def status_of(error: FacerelayError) -> int:
@@ -61,10 +65,12 @@ def status_of(error: FacerelayError) -> int:
     return next((status for kind, status in STATUS_OF if isinstance(error, kind)), 500)
 
 
-def error_response(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error in the one shape that all have."""
-    body = ErrorBody(message=message, error_message=message, code=code)
-    return JSONResponse(body.model_dump(), status_code=status, headers=dict(headers or {}))
+def error_response(
+    status: int, message: str, code: str, headers: Mapping[str, str] | None = None, reason: str | None = None
+) -> Response:
+    """An error in the one shape that all have; `reason` is there only when there is one."""
+    body = ErrorBody(message=message, error_message=message, code=code, reason=reason)
+    return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=dict(headers or {}))
 
 
 def answer_to(error: FacerelayError) -> Response:
@@ -73,7 +79,8 @@ def answer_to(error: FacerelayError) -> Response:
     if status == 500:
         logger.error("request failed", exc_info=error, extra={"action": "http.error", "code": error.code})
         return error_response(500, OURS_TO_MEND, error.code)
-    return error_response(status, str(error), error.code, _headers(error, status))
+    reason = error.reason if isinstance(error, UnusableFace) else None
+    return error_response(status, str(error), error.code, _headers(error, status), reason)
 
 
 def answer_to_unforeseen(error: Exception) -> Response:

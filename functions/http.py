@@ -23,9 +23,10 @@ def routers() -> list[APIRouter]:
     from functions.query.api import router as query
     from functions.recognize.api import router as recognize
     from functions.train.api import router as train
+    from functions.train.gallery_api import router as gallery
     from functions.train.migration_api import router as migration
 
-    return [enroll, people, train, migration, recognize, query, admin]
+    return [enroll, people, gallery, train, migration, recognize, query, admin]
 
 
 def build_api() -> FastAPI:

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from functions.recognize.service import DetectionService, Recognizer
     from functions.train.embed import Reembedder
     from functions.train.fitting import FitSettings, Fitter
+    from functions.train.gallery import GalleryService
     from functions.train.migration import MigrationRequests
     from functions.train.migration_work import MigrationWork
     from functions.train.service import TrainRequests, TrainService
     from shared.serving import Serving
+    from shared.settings import Settings
     from shared.vision.decode import ImageLimits
     from shared.vision.detectors import Pack
     from shared.vision.quality import QualityGate
@@ -64,15 +66,6 @@ class Services:
         settings = self.runtime.settings
         return ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_frames)
 
-    def _gate(self, min_size_px: float, min_sharpness: float) -> QualityGate:
-        from shared.vision.quality import QualityGate
-
-        return QualityGate(
-            min_size_px=min_size_px,
-            min_sharpness=min_sharpness,
-            min_confidence=self.runtime.settings.recognize_min_confidence,
-        )
-
     def recognizer(self) -> Recognizer:
         return self._once("recognizer", lambda: self._recognizer(self.runtime.live_model.serving))
 
@@ -82,7 +75,7 @@ class Services:
         settings = self.runtime.settings
         return Recognizer(
             serving=serving,
-            gate=self._gate(settings.recognize_min_size_px, settings.recognize_min_sharpness),
+            gate=recognition_gate(settings),
             limits=self.image_limits(),
             max_faces=settings.max_faces,
             slot=self.runtime.slot,
@@ -157,7 +150,7 @@ class Services:
                 blobs=runtime.stores.blobs,
                 registry=runtime.registry,
                 packs=self.packs_to_enrol,
-                gate=self._gate(settings.enroll_min_face_px, settings.enroll_min_sharpness),
+                gate=enrolment_gate(settings),
                 limits=self.image_limits(),
                 slot=runtime.slot,
                 clock=runtime.clock,
@@ -265,6 +258,19 @@ class Services:
             clock=runtime.clock,
         )
 
+    def gallery(self) -> GalleryService:
+        from functions.train.gallery import GalleryService
+        from functions.train.hygiene import Limits
+
+        runtime, stores = self.runtime, self.runtime.stores
+        table = runtime.embedder_table  # of the embedder that answers now, so made anew for each question
+        return GalleryService(
+            people=stores.people,
+            blobs=stores.blobs,
+            embedder_id=table.embedder_id,
+            limits=Limits.of(table.model_dump()),
+        )
+
     def authenticator(self) -> Authenticator:
         from functions.access import Authenticator
 
@@ -350,6 +356,40 @@ class Services:
             "query",
             lambda: QueryService(people=stores.people, detections=stores.detections, embedder_id=self.runtime.ruling),
         )
+
+
+def recognition_gate(settings: Settings) -> QualityGate:
+    """Throws out what cannot be recognised."""
+    from shared.vision.quality import QualityGate
+
+    return QualityGate(
+        min_size_px=settings.recognize_min_size_px,
+        min_sharpness=settings.recognize_min_sharpness,
+        min_confidence=settings.recognize_min_confidence,
+        max_abs_yaw=settings.recognize_max_yaw,
+        max_abs_pitch=settings.recognize_max_pitch,
+        max_abs_roll=settings.recognize_max_roll,
+        max_dark=settings.recognize_max_dark,
+        max_bright=settings.recognize_max_bright,
+        min_contrast=settings.recognize_min_contrast,
+    )
+
+
+def enrolment_gate(settings: Settings) -> QualityGate:
+    """Throws out what nobody should be recognised by; stricter, since a bad template costs every later search."""
+    from shared.vision.quality import QualityGate
+
+    return QualityGate(
+        min_size_px=settings.enroll_min_face_px,
+        min_sharpness=settings.enroll_min_sharpness,
+        min_confidence=settings.recognize_min_confidence,
+        max_abs_yaw=settings.enroll_max_yaw,
+        max_abs_pitch=settings.enroll_max_pitch,
+        max_abs_roll=settings.enroll_max_roll,
+        max_dark=settings.enroll_max_dark,
+        max_bright=settings.enroll_max_bright,
+        min_contrast=settings.enroll_min_contrast,
+    )
 
 
 _services: Services | None = None

@@ -66,8 +66,10 @@ class Client:
     def add_person(self, name: str) -> None:
         self.call("POST", f"/dataset/{_quoted(name)}")
 
-    def add_image(self, name: str, image: bytes) -> dict[str, Any]:
-        return self.call("POST", f"/dataset/{_quoted(name)}/image", files={"image": image})
+    def add_image(self, name: str, image: bytes, *, source: str = "upload") -> dict[str, Any]:
+        """Adds a photograph; `source` is one of `SOURCES`."""
+        path = f"/dataset/{_quoted(name)}/image"
+        return self.call("POST", path, files={"image": image}, data={"source": source})
 
     def remove_person(self, name: str) -> None:
         self.call("DELETE", f"/dataset/{_quoted(name)}")
@@ -87,6 +89,26 @@ class Client:
         path = f"/database/{_quoted(name)}/last-known-location"
         seen: list[dict[str, Any]] = self.call("GET", path)["last_known_location"]
         return seen
+
+    def look(self, image: bytes) -> dict[str, list[dict[str, Any]]]:
+        """`faces` of an image, and those `rejected`, with the reason."""
+        query = {"include_rejected": "true"}
+        return self.call("POST", "/face-recognition/get-results", files={"image": image}, params=query)
+
+    def check_gallery(self) -> dict[str, Any]:
+        """What a training would leave out, as `/api/v1/gallery/check` tells it."""
+        return self.call("GET", "/api/v1/gallery/check", timeout_s=TRAIN_TIMEOUT_S)
+
+    def template_image(self, person: str, template_id: str) -> bytes | None:
+        """The stored face of a template as JPEG; None when it is gone."""
+        path = f"/api/v1/people/{_quoted(person)}/templates/{_quoted(template_id)}/image"
+        answer = self.request("GET", path)
+        return answer.content if answer.ok else None
+
+    def keep_template(self, person: str, template_id: str, *, kept: bool) -> str:
+        """Sets or clears "this is the person"; returns what the service says."""
+        path = f"/api/v1/people/{_quoted(person)}/templates/{_quoted(template_id)}/keep"
+        return str(self.call("POST" if kept else "DELETE", path)["message"])
 
     def recognize(self, image: bytes) -> list[dict[str, Any]]:
         """Faces of an image, as `/face-recognition/get-results` tells them."""

@@ -38,6 +38,9 @@ CANDIDATES: Final = "candidates"
 DATASET: Final = "dataset"
 MODELS: Final = "models"
 ERASURES: Final = "erasures"
+SOURCES: Final = ("upload", "folder", "video", "camera")
+"""How a photograph came to be enrolled."""
+
 BLOB_CONTAINERS: Final = (CANDIDATES, DATASET, MODELS, ERASURES)
 
 
@@ -109,6 +112,14 @@ class Quality:
         yaw: −1 to 1, how far the nose is from midway between the eyes; 0 is frontal. None without landmarks.
         brightness: mean grey level of the face, 0 to 255.
         confidence: the detector's.
+        pitch: −1 to 1, below 0 the face looks up, above 0 down. None without landmarks.
+        roll: degrees by which the line of the eyes is turned clockwise in the picture, −180 to 180. None without
+            landmarks.
+        dark: share of the face's middle that is all but black, 0 to 1.
+        bright: share of the face's middle that is all but white, 0 to 1.
+        contrast: standard deviation of the middle's grey levels. None where it was not measured.
+
+    The fields with defaults came later: what was stored before does not have them.
     """
 
     size_px: float
@@ -116,6 +127,19 @@ class Quality:
     yaw: float | None
     brightness: float
     confidence: float
+    pitch: float | None = None
+    roll: float | None = None
+    dark: float = 0.0
+    bright: float = 0.0
+    contrast: float | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Quality:
+        """Reads stored values; those that a later version added are left aside.
+
+        >>> Quality.of({"size_px": 80, "sharpness": 9, "yaw": None, "brightness": 99, "confidence": 1, "new": 1}).yaw
+        """
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +362,8 @@ class Template:
         image: blob name in `dataset`: `{person_id}/{sha256}.jpg`.
         face_box: xyxy float pixels of the stored image.
         landmarks: five points in pixels of the stored image, or None.
-        source: `upload`, `folder`, `video`, `camera`.
+        source: one of `SOURCES`.
+        kept: an operator has said that it is this person, whatever the gallery's review thinks.
     """
 
     template_id: str
@@ -351,6 +376,7 @@ class Template:
     quality: Quality
     source: str
     created_at: datetime
+    kept: bool = False
 
 
 def template_key(image: str, embedder_id: str) -> str:

@@ -169,6 +169,10 @@ class PersonRepository(Protocol):
         """False when it was not there."""
         ...
 
+    def keep_template(self, person_id: str, template_id: str, kept: bool) -> bool:
+        """Sets the operator's mark; False when the template is not there."""
+        ...
+
     def list_templates(self, *, person_id: str | None = None, embedder_id: str | None = None) -> Iterator[Template]:
         """Templates in order of (person_id, template_id)."""
         ...

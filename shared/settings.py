@@ -136,8 +136,45 @@ class Settings(StoreSettings, TriggerSettings):
     recognize_min_confidence: float = Field(
         0.95, ge=0, le=1, description="Verified faces below this detector confidence are rejected."
     )
+    recognize_max_yaw: float = Field(
+        1.0, gt=0, le=1, description="Faces turned further are rejected as `turned_away`. 1: none is."
+    )
+    recognize_max_pitch: float = Field(
+        0.6, gt=0, le=1, description="Faces that look further up or down are rejected as `looking_up`, `looking_down`."
+    )
+    recognize_max_roll: float = Field(
+        60.0, gt=0, le=180, description="Faces tilted by more degrees are rejected as `tilted`."
+    )
+    recognize_max_dark: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Faces of which a larger share is all but black are rejected as `too_dark`. 1: none is.",
+    )
+    recognize_max_bright: float = Field(
+        0.9, ge=0, le=1, description="Faces of which a larger share is all but white are rejected as `too_bright`."
+    )
+    recognize_min_contrast: float = Field(
+        2.0, ge=0, le=127, description="Faces whose grey levels deviate less are rejected as `low_contrast`."
+    )
     enroll_min_face_px: int = Field(40, ge=12, le=1_000, description="Smaller faces are refused at enrolment.")
     enroll_min_sharpness: float = Field(20.0, ge=0, description="Blurrier faces are refused at enrolment.")
+    enroll_max_yaw: float = Field(0.95, gt=0, le=1, description="Faces turned further are refused at enrolment.")
+    enroll_max_pitch: float = Field(
+        0.35, gt=0, le=1, description="Faces that look further up or down are refused at enrolment."
+    )
+    enroll_max_roll: float = Field(
+        25.0, gt=0, le=180, description="Faces tilted by more degrees are refused at enrolment."
+    )
+    enroll_max_dark: float = Field(
+        0.2, ge=0, le=1, description="Faces of which a larger share is all but black are refused at enrolment."
+    )
+    enroll_max_bright: float = Field(
+        0.1, ge=0, le=1, description="Faces of which a larger share is all but white are refused at enrolment."
+    )
+    enroll_min_contrast: float = Field(
+        10.0, ge=0, le=127, description="Faces whose grey levels deviate less are refused at enrolment."
+    )
 
     target_fpir: float = Field(
         0.01,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Path, UploadFile
+from fastapi import APIRouter, File, Form, Path, UploadFile
 from pydantic import BaseModel, Field
 
 from functions.guard import requires
@@ -20,6 +20,8 @@ PersonPath = Annotated[
     str,
     Path(alias="ID", max_length=200, description="Person; lower-cased, spaces become `_`", examples=["Harrison Ford"]),
 ]
+
+Source = Literal["upload", "folder", "video", "camera"]
 
 
 class FaceId(BaseModel):
@@ -45,7 +47,9 @@ class ImageAdded(Done):
     """What became of a photograph."""
 
     template_id: str = Field(examples=["5f0c0f3a9d5e4d4f8f3c2b1a09876543"])
-    added: bool = Field(examples=[True], description="False when this very face image was there already.")
+    added: bool = Field(
+        examples=[True], description="False when this image, or one that is all but the same, was there already."
+    )
 
 
 @router.get("", response_model=Dataset, dependencies=for_operators, summary="Everybody enrolled")
@@ -73,9 +77,15 @@ def remove_person(person: PersonPath) -> Done:
     "/{ID}/image", response_model=ImageAdded, dependencies=for_operators, summary="Add a photograph of a person"
 )
 def add_image(
-    person: PersonPath, image: Annotated[UploadFile, File(description="Exactly one usable face")]
+    person: PersonPath,
+    image: Annotated[UploadFile, File(description="Exactly one usable face")],
+    source: Annotated[Source, Form(description="How the photograph came about")] = "upload",
 ) -> ImageAdded:
-    """Verifies that there is exactly one usable face, and stores its image and template."""
-    enrolled = services().enroll().add_image(person, image.file.read())
-    message = "image added" if enrolled.added else "this image was there already"
+    """Verifies that there is exactly one usable face, and stores its image and template.
+
+    An image that is all but the same as one of this person's adds nothing. A face that cannot be used is refused with
+    `code` `unusable_face` and a `reason`.
+    """
+    enrolled = services().enroll().add_image(person, image.file.read(), source=source)
+    message = "image added" if enrolled.added else "this image, or one all but the same, was there already"
     return ImageAdded(message=message, template_id=enrolled.template_id, added=enrolled.added)

@@ -52,6 +52,11 @@ class QualityDocument(BaseModel):
     yaw: float | None = Field(examples=[-0.08], description="−1 to 1; 0 is frontal.")
     brightness: float = Field(examples=[121.0], description="Mean grey level, 0 to 255.")
     confidence: float = Field(examples=[0.999], description="The detector's.")
+    pitch: float | None = Field(examples=[0.03], description="Below 0 looks up, above 0 down; −1 to 1.")
+    roll: float | None = Field(examples=[-2.5], description="Degrees, clockwise.")
+    dark: float = Field(examples=[0.01], description="Share of the face that is all but black.")
+    bright: float = Field(examples=[0.0], description="Share of the face that is all but white.")
+    contrast: float | None = Field(examples=[38.0], description="Standard deviation of the grey levels.")
 
 
 class TemplateDocument(BaseModel):
@@ -60,7 +65,8 @@ class TemplateDocument(BaseModel):
     template_id: str = Field(examples=["5f0c0f3a9d5e4d4f8f3c2b1a09876543"])
     embedder_id: str = Field(examples=["facenet-vggface2.2"])
     created_at: str = Field(examples=["2026-01-02T03:04:05.678Z"])
-    source: str = Field(examples=["upload"])
+    source: str = Field(examples=["upload"], description="`upload`, `folder`, `video` or `camera`")
+    kept: bool = Field(examples=[False], description="An operator has said that this is the person.")
     quality: QualityDocument
 
 
@@ -76,6 +82,12 @@ class Removed(BaseModel):
     message: str = Field(examples=["removed"])
 
 
+class Marked(BaseModel):
+    """What a training will do with the template."""
+
+    message: str = Field(examples=["kept; the next training uses it"])
+
+
 def template_document(template: Template) -> TemplateDocument:
     """A template as JSON tells it."""
     quality = {name: getattr(template.quality, name) for name in QualityDocument.model_fields}
@@ -84,6 +96,7 @@ def template_document(template: Template) -> TemplateDocument:
         embedder_id=template.embedder_id,
         created_at=format_time(template.created_at),
         source=template.source,
+        kept=template.kept,
         quality=QualityDocument(**quality),
     )
 
@@ -131,6 +144,32 @@ def remove_person(person_id: PersonPath) -> Removed:
 def list_templates(person_id: PersonPath) -> TemplatesDocument:
     """In order of their ids, of every embedder."""
     return TemplatesDocument(templates=[template_document(t) for t in services().query().templates(person_id)])
+
+
+@router.get(
+    "/{person_id}/templates/{template_id}/image",
+    dependencies=for_operators,
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "The face and a margin around it"}},
+    summary="A template's stored face",
+)
+def template_image(person_id: PersonPath, template_id: TemplatePath) -> Response:
+    """For whoever looks after the gallery: is this the person?"""
+    return Response(services().gallery().image(person_id, template_id), media_type="image/jpeg")
+
+
+@router.post("/{person_id}/templates/{template_id}/keep", dependencies=for_operators, summary="This is the person")
+def keep_template(person_id: PersonPath, template_id: TemplatePath) -> Marked:
+    """The next training uses it, whatever the gallery's review thinks of it."""
+    services().gallery().keep(person_id, template_id, True)
+    return Marked(message="kept; the next training uses it")
+
+
+@router.delete("/{person_id}/templates/{template_id}/keep", dependencies=for_operators, summary="Take that back")
+def unkeep_template(person_id: PersonPath, template_id: TemplatePath) -> Marked:
+    """Takes the mark back; the template itself stays."""
+    services().gallery().keep(person_id, template_id, False)
+    return Marked(message="left to the gallery's review")
 
 
 @router.delete("/{person_id}/templates/{template_id}", dependencies=for_administrators, summary="Remove a template")

@@ -45,17 +45,30 @@ REFUSALS = {
     "too_blurred": "the face is blurred; use a sharper photo",
     "low_confidence": "the face is not clear enough; use a photo with the whole face visible",
     "turned_away": "the face is turned away; use a photo from the front",
+    "looking_up": "the face looks up; use a photo at the height of the eyes",
+    "looking_down": "the face looks down; use a photo at the height of the eyes",
+    "tilted": "the head is tilted; use a photo with the head upright",
+    "too_dark": "the face is too dark; use a photo with light on the face, not behind it",
+    "too_bright": "the face is over-exposed; use a photo without flash or direct sun",
+    "low_contrast": "the face has too little contrast; use a photo through a clean lens, in even light",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """What became of one photograph. `added` is False when the very same face image was there already."""
+    """What became of one photograph.
+
+    Attributes:
+        template_id: of the template that stands for it.
+        added: False when that was there already, made of the same image or of one that is all but the same.
+        similarity: cosine to the most similar template that the person had; None for the first.
+    """
 
     person_id: str
     template_id: str
     added: bool
     quality: Quality
+    similarity: float | None = None
 
 
 class EnrollService:
@@ -102,7 +115,10 @@ class EnrollService:
         return person_id
 
     def add_image(self, name: str, data: bytes, *, source: str = "upload") -> Enrolled:
-        """Adds one photograph to a person.
+        """Adds one photograph to a person; one that is all but the same as an earlier one adds nothing.
+
+        Args:
+            source: one of `SOURCES`.
 
         Raises:
             NotFound: the person was not added before.
@@ -116,6 +132,10 @@ class EnrollService:
             image = decode_image(data, self._limits)
             face, quality = self._only_face(packs[0].detector, image)
             embeddings = [packs[0].embedder.embed([image], [face]), *_of_others(packs[1:], image, face)]
+        same, similarity = self._most_similar(person_id, embeddings[0])
+        if same is not None and similarity is not None and similarity >= packs[0].table.duplicate_similarity:
+            logger.info("template repeated", extra={"action": "template.add", "added": False})
+            return Enrolled(person_id, same, False, quality, similarity)
         kept, kept_face = crop_to_face(image, face)
         stored = encode_jpeg(kept)
         digest = sha256_hex(stored)
@@ -129,7 +149,14 @@ class EnrollService:
             self._blobs.delete(DATASET, template.image)
             raise
         logger.info("template added", extra={"action": "template.add", "added": added})
-        return Enrolled(person_id, template.template_id, added, quality)
+        return Enrolled(person_id, template.template_id, added, quality, similarity)
+
+    def _most_similar(self, person_id: str, probe: Embeddings) -> tuple[str | None, float | None]:
+        """The person's template that is most like it, and by how much. The exact same image is like itself."""
+        known = self._people.list_templates(person_id=person_id, embedder_id=probe.embedder_id)
+        found = [(float(template.embedding @ probe.vectors[0]), template.template_id) for template in known]
+        similarity, template_id = max(found, default=(None, None))
+        return template_id, similarity
 
     def _only_face(self, detector: Detector, image: UInt8Array) -> tuple[Face, Quality]:
         """The one face of the picture; far smaller ones in the background do not count as others."""

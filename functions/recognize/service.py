@@ -250,17 +250,24 @@ class DetectionService:
             detection = self._detections.get(detection.id) or detection
         self._announce(detection)
 
-    def store_image(self, data: bytes, where: Provenance) -> list[tuple[RecognizedFace, Detection]]:
-        """Recognises every face of an image that came over HTTP, and stores a detection for each that is usable."""
+    def store_image(self, data: bytes, where: Provenance) -> list[tuple[RecognizedFace, Detection | None]]:
+        """Recognises every face of an image that came over HTTP, and stores a detection for each that is usable.
+
+        Returns:
+            Every face, and its detection, or None of one that the quality gate rejected.
+        """
         now = self._clock()
         name = f"http/{percent_safe(where.camera)}/{format_time(now)}"
         content = sha256_hex(data)
-        stored = []
+        stored: list[tuple[RecognizedFace, Detection | None]] = []
         for index, found in enumerate(self._recognizer.recognize(data)):
-            if found.rejected is None:
-                detection = self._detection(found, id=detection_id(name, content, index), where=where)
-                self._add(detection)
-                stored.append((found, detection))
+            if found.rejected is not None:
+                logger.info("face rejected", extra={"action": "face.rejected", "reason": found.rejected})
+                stored.append((found, None))
+                continue
+            detection = self._detection(found, id=detection_id(name, content, index), where=where)
+            self._add(detection)
+            stored.append((found, detection))
         return stored
 
     def _detection(

@@ -137,6 +137,7 @@ class Reembedder:
             quality=quality,
             source=known.source if known else "upload",
             created_at=self._clock(),
+            kept=known.kept if known else False,
         )
         self._replace_if_different(template, known)
         return "templates"

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from local.cli import alerts, edge, enroll, migration, models, people, poison, recognize, token
+from local.cli import alerts, edge, enroll, gallery, migration, models, people, poison, recognize, token
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.evaluate import evaluate
@@ -24,6 +24,7 @@ app.add_typer(models.app, name="models")
 models.app.command()(migration.migrate)
 models.app.command()(migration.migration)
 app.add_typer(enroll.app, name="enroll")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(recognize.app, name="recognize")
 app.command()(edge.extract)
 app.command()(people.train)

@@ -14,6 +14,8 @@ class Benchmark(StrEnum):
     """What can be measured."""
 
     RECOGNITION = "recognition"
+    QUALITY = "quality"
+    HYGIENE = "hygiene"
     THROUGHPUT = "throughput"
     RELIABILITY = "reliability"
     COLD_START = "cold_start"

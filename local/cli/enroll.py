@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from local.cli.console import Json, clear_errors, console, fail, messages, print
 from local.cli.people import Token, Url
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from local.head_turn import TurnOptions, View
 
 app = typer.Typer(no_args_is_help=True, help="Add people and their photographs.")
 
@@ -89,10 +93,10 @@ def _create(client: Client, person: str) -> None:
             raise
 
 
-def add_one(client: Client, person: str, data: bytes) -> str:
+def add_one(client: Client, person: str, data: bytes, *, source: str = "folder") -> str:
     """Adds one image and says what became of it."""
     try:
-        return str(client.add_image(person, data)["message"])
+        return str(client.add_image(person, data, source=source)["message"])
     except InvalidInput as error:
         return f"refused: {error}"
 
@@ -106,69 +110,138 @@ def _report(results: list[tuple[str, str, str]], as_json: bool) -> None:
         if refused := [row for row in results if row[2].startswith("refused")]:
             print_table("Refused", ["person", "image", "why"], refused)
         console.print(f"{added} of {len(results)} images added" + (f", {known} were there already" if known else ""))
-    if added + known == 0:
+    _fail_if_none(results)
+
+
+def _fail_if_none(results: list[tuple[str, str, str]]) -> None:
+    """What was there already is no failure."""
+    if all(outcome.startswith("refused") for _, _, outcome in results):
         raise typer.Exit(1)
+
+
+Seconds = Annotated[float, typer.Option("--seconds", min=1, max=600, help="Look for so long, from the first face on.")]
+Number = Annotated[int, typer.Option("--img-number", min=1, max=200, help="Images to add, at most.")]
 
 
 @app.command()
 def video(
     source: Annotated[str, typer.Argument(help="Video of one person, who turns the head for 3 to 5 seconds.")],
     person_id: Annotated[str, typer.Option("--person-id")],
-    img_number: Annotated[int, typer.Option("--img-number", min=1, max=200, help="Images to add.")] = 12,
+    img_number: Number = 12,
+    seconds: Seconds = 60.0,
     create_id: CreateId = False,
     train: Train = False,
     url: Url = DEFAULT_URL,
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Add evenly spaced frames of a video; frames with no face, or two, are passed over."""
-    _enroll_frames(source, person_id, img_number, create_id, train, Client(url, token=token), as_json)
+    """Add the frames of a head turn that show the most sides of the face, each as good as the video has it."""
+    turn = _Turn(Client(url, token=token), person_id, "video", img_number)
+    _enroll_turn(turn, source, seconds, create_id, train, as_json)
 
 
 @app.command()
 def camera(
     person_id: Annotated[str, typer.Option("--person-id")],
     device: Annotated[str, typer.Option(help="Webcam number or stream address.")] = "0",
-    img_number: Annotated[int, typer.Option("--img-number", min=1, max=200, help="Images to add.")] = 12,
+    img_number: Number = 12,
+    seconds: Seconds = 8.0,
     create_id: CreateId = False,
     train: Train = False,
     url: Url = DEFAULT_URL,
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Add images from a camera, about three a second, until enough were accepted."""
-    _enroll_frames(device, person_id, img_number, create_id, train, Client(url, token=token), as_json)
+    """Look at a person who turns the head before a camera, and add the views that show the most sides of the face."""
+    turn = _Turn(Client(url, token=token), person_id, "camera", img_number)
+    _enroll_turn(turn, device, seconds, create_id, train, as_json)
 
 
-def _enroll_frames(
-    source: str, person: str, wanted: int, create: bool, train: bool, client: Client, as_json: bool
-) -> None:
-    from local.frames import sampled_jpegs
+PROBLEMS = {
+    "no_face": "no face was found; is the person in the picture, upright and in the light?",
+    "several_people": "more than one person is seen; use a clip of this person alone",
+    "another_person": "the face jumps elsewhere: a cut, or somebody else; use one uncut take of one person",
+}
 
+
+@dataclass(slots=True)
+class _Turn:
+    """One head turn on its way into the gallery."""
+
+    client: Client
+    person: str
+    source: str
+    wanted: int
+    results: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def _enroll_turn(turn: _Turn, source: str, seconds: float, create: bool, train: bool, as_json: bool) -> None:
+    from local.head_turn import TurnOptions, coverage, left_out, main_scene, problem_of, usual_pitch
+
+    options = TurnOptions(wanted=turn.wanted)
     with clear_errors():
-        if create:
-            _create(client, person)
-        results = _add_until(client, person, sampled_jpegs(source), wanted)
-        if not results:
+        views = _look(source, seconds)
+        if not views:
             fail(f"no frame could be read from {source}")
-        if train:
+        if (problem := problem_of(views)) is not None:
+            raise InvalidInput(f"{PROBLEMS[problem]} ({problem})")
+        views = main_scene(views)
+        if create:
+            _create(turn.client, turn.person)
+        chosen = _upload(turn, views, options)
+        if train and chosen:
             with messages.status("training …"):
-                client.train()
-    _report(results, as_json)
+                turn.client.train()
+    covered, others = coverage(chosen, usual_pitch(views)), left_out(views, chosen, options)
+    if as_json:
+        images = [{"person": p, "image": i, "outcome": o} for p, i, o in turn.results]
+        document = {"images": images, "coverage": covered.sides, "advice": covered.advice, "left_out": dict(others)}
+        print_json(document | {"frames": len(views)})
+        return _fail_if_none(turn.results)
+    console.print(f"{len(views)} frames; sides of the face: {covered}", highlight=False)
+    if others:
+        told = ", ".join(f"{reason.replace('_', ' ')}: {count}" for reason, count in others.most_common())
+        console.print(f"frames left out: {told}", highlight=False)
+    for hint in covered.advice:
+        messages.print(f"[dim]→ {hint}[/]", highlight=False)
+    return _report(turn.results, as_json=False)
 
 
-def _add_until(
-    client: Client, person: str, frames: Iterable[tuple[str, bytes]], wanted: int
-) -> list[tuple[str, str, str]]:
-    results: list[tuple[str, str, str]] = []
-    accepted = 0
-    with progress("adding frames", wanted) as bar:
-        for name, data in frames:
-            outcome = add_one(client, person, data)
-            results.append((person, name, outcome))
-            if not outcome.startswith("refused"):
-                accepted += 1
-                bar.advance(bar.task_ids[0])
-            if accepted == wanted:
+def _look(source: str, seconds: float) -> list[View]:
+    """Every frame, measured; the progress says which sides were seen so far."""
+    from functions.services import enrolment_gate
+    from local.head_turn import SIDES, side_of
+    from local.head_turn_source import HeadTurnReader, Limits
+    from shared.settings import Settings
+
+    # The gateway's detector is sure in its own way; the service verifies with its own.
+    reader = HeadTurnReader(replace(enrolment_gate(Settings()), min_confidence=0.0))
+    seen = dict.fromkeys(SIDES, 0)
+    with progress("looking", None) as bar:
+
+        def show(view: View) -> None:
+            if view.usable:
+                seen[side_of(view)] += 1
+            told = ", ".join(f"{side} {count}" for side, count in seen.items())
+            bar.update(bar.task_ids[0], advance=1, description=f"looking ({told})")
+
+        return reader.read(source, Limits(seconds), show)
+
+
+def _upload(turn: _Turn, views: Sequence[View], options: TurnOptions) -> list[View]:
+    """Adds view after view, each the one that is worth most after those that were accepted."""
+    from local.head_turn import next_view
+
+    chosen: list[View] = []
+    tried: list[View] = []
+    with progress("adding views", turn.wanted) as bar:
+        while len(chosen) < turn.wanted and len(tried) <= turn.wanted:
+            view = next_view(views, chosen, tried, options)
+            if view is None:
                 break
-    return results
+            outcome = add_one(turn.client, turn.person, view.jpeg, source=turn.source)
+            turn.results.append((turn.person, view.name, outcome))
+            # What was there already covers its side of the face as well as a new one would.
+            (tried if outcome.startswith("refused") else chosen).append(view)
+            bar.update(bar.task_ids[0], completed=len(chosen))
+    return chosen

@@ -27,10 +27,13 @@ MinConfidence = Annotated[float, typer.Option("--min-confidence", min=0, max=1, 
 
 
 def _row(name: str, face: dict[str, Any]) -> tuple[str, str, str, str]:
-    box = face["bounding_box"]
     top = face["top_prediction"]
-    place = f"{box['left']:.0f},{box['top']:.0f} – {box['right']:.0f},{box['bottom']:.0f}"
-    return name, top["label"], f"{top['confidence']:.2f}", place
+    return name, top["label"], f"{top['confidence']:.2f}", _place(face)
+
+
+def _place(face: dict[str, Any]) -> str:
+    box = face["bounding_box"]
+    return f"{box['left']:.0f},{box['top']:.0f} – {box['right']:.0f},{box['bottom']:.0f}"
 
 
 @app.command()
@@ -45,21 +48,28 @@ def image(
     """Who is in one image."""
     data = path.read_bytes()
     with clear_errors():
-        faces = Client(url, token=token).recognize(data)
+        answer = Client(url, token=token).look(data)
         if output is not None:
-            _save_annotated(data, faces, output, min_confidence)
+            _save_annotated(data, answer, output, min_confidence)
     if as_json:
-        return print_json({"faces": faces})
-    return print_table("Faces", ["image", "person", "confidence", "box"], [_row(path.name, f) for f in faces])
+        return print_json(answer)
+    print_table("Faces", ["image", "person", "confidence", "box"], [_row(path.name, f) for f in answer["faces"]])
+    if rejected := [(path.name, f["reason"], _place(f)) for f in answer.get("rejected", [])]:
+        print_table("Cannot be recognised", ["image", "why", "box"], rejected)
+    return None
 
 
-def _save_annotated(data: bytes, faces: list[dict[str, Any]], output: Path, min_confidence: float) -> None:
-    from local.draw import draw_boxes
+def _save_annotated(data: bytes, answer: dict[str, list[dict[str, Any]]], output: Path, min_confidence: float) -> None:
+    from local.draw import RED, Box, draw_boxes
     from shared.vision.decode import ImageLimits, decode_image, encode_jpeg
 
     pixels = decode_image(data, ImageLimits())
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encode_jpeg(draw_boxes(pixels, [to_box(face, min_confidence) for face in faces])))
+    boxes = [to_box(face, min_confidence) for face in answer["faces"]]
+    for face in answer.get("rejected", []):
+        box = face["bounding_box"]
+        boxes.append(Box((box["left"], box["top"], box["right"], box["bottom"]), RED, face["reason"]))
+    output.write_bytes(encode_jpeg(draw_boxes(pixels, boxes)))
     console.print(f"wrote {output}")
 
 
@@ -102,6 +112,8 @@ def folder(
     ]
     if not dry_run:
         print_table("Faces", ["image", "person", "confidence", "box"], rows)
+    if rejected := [(name, f["reason"], _place(f)) for name, answer in results for f in answer.get("rejected", [])]:
+        print_table("Cannot be recognised", ["image", "why", "box"], rejected)
     if refused := [(name, answer["refused"]) for name, answer in results if "refused" in answer]:
         print_table("Refused", ["image", "why"], refused)
     if stats:
@@ -118,7 +130,7 @@ def _send_files(
             if dry_run:
                 answer = client.call("POST", "/face-recognition/dry-run", files={"image": data})
             else:
-                answer = {"faces": client.recognize(data)}
+                answer = client.look(data)
         except InvalidInput as error:
             answer = {"refused": str(error)}
         return file.name, answer | {"seconds": round(time.perf_counter() - began, 4)}

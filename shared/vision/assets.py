@@ -136,6 +136,9 @@ class EmbedderTable(_Table):
         margin_px: for `margin`: both sides together, at `input_px`.
         batch: largest batch the network takes; 1 for networks exported with a fixed batch.
         default_threshold: cosine similarity below which a face is nobody enrolled, until training has calibrated one.
+        duplicate_similarity: cosine from which two templates of one person are taken for the same photograph.
+        impostor_similarity: cosine that one in a hundred pairs of different people reaches; judges the templates of
+            galleries too small to measure it.
     """
 
     file: str
@@ -150,6 +153,8 @@ class EmbedderTable(_Table):
     margin_px: int = Field(0, ge=0)
     batch: int = Field(16, ge=1, le=64)
     default_threshold: float = Field(gt=-1, lt=1)
+    duplicate_similarity: float = Field(0.95, gt=0, le=1)
+    impostor_similarity: float = Field(0.4, gt=-1, lt=1)
 
 
 class PackTable(_Table):

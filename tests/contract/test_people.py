@@ -77,6 +77,39 @@ def test_a_template_comes_back_to_the_bit(people: PersonRepository) -> None:
     for name in ("template_id", "person_id", "embedder_id", "image", "face_box", "landmarks", "quality", "source"):
         assert getattr(stored, name) == getattr(template, name)
     assert stored.created_at == NOW
+    assert stored.kept is False
+
+
+def test_every_measure_of_quality_comes_back(people: PersonRepository) -> None:
+    people.add_person(Person("ann", NOW))
+    quality = Quality(98.6, 120.5, -0.1, 127.0, 0.999, pitch=0.05, roll=-12.5, dark=0.25, bright=0.125, contrast=31.5)
+    people.add_template(replace(make_template(), quality=quality))
+    (stored,) = people.list_templates()
+    assert stored.quality == quality
+
+
+def test_an_operators_mark_is_set_and_taken_back_and_changes_nothing_else(people: PersonRepository) -> None:
+    people.add_person(Person("ann", NOW))
+    for template_id in ("t1", "t2"):
+        people.add_template(make_template(template_id=template_id))
+    before = list(people.list_templates())
+    assert people.keep_template("ann", "t1", True) is True
+    assert people.keep_template("ann", "t1", True) is True, "again is no error"
+    kept = list(people.list_templates())
+    assert [t.kept for t in kept] == [True, False]
+    assert people.template_keys("facenet") == [("ann", "t1"), ("ann", "t2")]
+    np.testing.assert_array_equal(kept[0].embedding, before[0].embedding)
+    assert (kept[0].quality, kept[0].source, kept[0].created_at) == (
+        before[0].quality,
+        before[0].source,
+        before[0].created_at,
+    )
+    assert people.keep_template("ann", "t1", False) is True
+    assert [t.kept for t in people.list_templates()] == [False, False]
+    assert people.keep_template("ann", "t3", True) is False
+    assert people.keep_template("bob", "t1", True) is False
+    people.add_template(replace(make_template(template_id="t4"), kept=True))
+    assert [t.kept for t in people.list_templates()] == [False, False, True]
 
 
 def test_what_is_optional_in_a_template_may_be_missing(people: PersonRepository) -> None:

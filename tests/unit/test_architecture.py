@@ -105,6 +105,7 @@ RULES: list[tuple[list[str], set[str]]] = [
         | {"shared.vision", "shared.matching", "shared.model_registry", "shared.serving", "shared.migration"}
         | {"functions.train"},
     ),
+    (["functions/train/hygiene.py", "functions/train/likeness.py"], BASE | {"functions.train.likeness"}),
     (
         ["functions/train/fit.py"],
         BASE | {"shared.matching", "sklearn", "joblib"},

@@ -126,6 +126,7 @@ def template_document(template: Template) -> Document:
         "landmarks": template.landmarks,
         "quality": asdict(template.quality),
         "source": template.source,
+        "kept": template.kept,
         "created_at": time_text(template.created_at),
     }
 
@@ -141,9 +142,10 @@ def template_from(document: Mapping[str, Any]) -> Template:
         image=document["image"],
         face_box=(left, top, right, bottom),
         landmarks=tuple((x, y) for x, y in landmarks) if landmarks else None,
-        quality=Quality(**document["quality"]),
+        quality=Quality.of(document["quality"]),
         source=document["source"],
         created_at=time_of(document["created_at"]),
+        kept=bool(document.get("kept", False)),  # documents of earlier versions lack it
     )
 
 
@@ -184,7 +186,7 @@ def detection_from(document: Mapping[str, Any]) -> Detection:
         processed_at=time_of(document["processed_at"]),
         frame_box=None if frame_box is None else (frame_box[0], frame_box[1], frame_box[2], frame_box[3]),
         face_box=(face_box[0], face_box[1], face_box[2], face_box[3]),
-        quality=Quality(**document["quality"]),
+        quality=Quality.of(document["quality"]),
         embedding=None if document["embedding"] is None else embedding_of(document["embedding"]),
     )
 

@@ -67,6 +67,9 @@ class CosmosPersonRepository:
     def delete_template(self, person_id: str, template_id: str) -> bool:
         return self._templates.delete(template_id, person_id)
 
+    def keep_template(self, person_id: str, template_id: str, kept: bool) -> bool:
+        return self._templates.set(template_id, person_id, {"kept": kept})
+
     def list_templates(self, *, person_id: str | None = None, embedder_id: str | None = None) -> Iterator[Template]:
         return map(template_from, self._select("*", person_id, embedder_id))
 

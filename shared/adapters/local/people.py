@@ -50,7 +50,7 @@ class LocalPersonRepository:
             if db.execute("SELECT 1 FROM people WHERE person_id = ?", (template.person_id,)).fetchone() is None:
                 raise NotFound("nobody is enrolled under this id")
             added = db.execute(
-                "INSERT OR IGNORE INTO templates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO templates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     template.person_id,
                     template.template_id,
@@ -62,6 +62,7 @@ class LocalPersonRepository:
                     quality_json(template.quality),
                     template.source,
                     to_us(template.created_at),
+                    template.kept,
                 ),
             )
         return added.rowcount == 1
@@ -70,6 +71,13 @@ class LocalPersonRepository:
         with self._store.transaction() as db:
             gone = db.execute("DELETE FROM templates WHERE person_id = ? AND template_id = ?", (person_id, template_id))
         return gone.rowcount == 1
+
+    def keep_template(self, person_id: str, template_id: str, kept: bool) -> bool:
+        with self._store.transaction() as db:
+            found = db.execute(
+                "UPDATE templates SET kept = ? WHERE person_id = ? AND template_id = ?", (kept, person_id, template_id)
+            )
+        return found.rowcount == 1
 
     def list_templates(self, *, person_id: str | None = None, embedder_id: str | None = None) -> Iterator[Template]:
         # By pages, so that a gallery of 100,000 embeddings is never in memory twice.
@@ -116,4 +124,5 @@ def _template(row: sqlite3.Row) -> Template:
         quality=quality_from(json.loads(row["quality"])),
         source=row["source"],
         created_at=from_us(row["created_at"]),
+        kept=bool(row["kept"]),
     )

@@ -26,4 +26,4 @@ def quality_json(quality: Quality) -> str:
 
 
 def quality_from(values: dict[str, Any]) -> Quality:
-    return Quality(**values)
+    return Quality.of(values)

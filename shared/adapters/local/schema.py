@@ -173,7 +173,10 @@ CREATE TABLE host_receipts (
 """
 """The host's tables for queues that lie elsewhere, whose messages have ids of another kind."""
 
-MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS, _HOST_ANYWHERE)
+_KEPT: Final = "ALTER TABLE templates ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;"
+"""The operator's mark on a template."""
+
+MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS, _HOST_ANYWHERE, _KEPT)
 """What each version added. A folder of version n has had the first n; opening it runs the others. Never edit one that
 was released: add another."""
 

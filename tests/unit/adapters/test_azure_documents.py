@@ -21,10 +21,12 @@ from shared.adapters.azure.documents import (
     gallery_order,
     newest_first,
     oldest_first,
+    template_document,
+    template_from,
     time_of,
     time_text,
 )
-from shared.domain import normalise_person_id
+from shared.domain import Quality, Template, normalise_person_id
 from shared.errors import InvalidIdentifier
 
 TICK = timedelta(microseconds=1)
@@ -107,3 +109,20 @@ def test_impossible_ids(text: str) -> None:
 @pytest.mark.parametrize("text", ["a", "o'neil", "李", "job:1", "x" * 255, "a b", "100%"])
 def test_possible_ids(text: str) -> None:
     assert possible_id(text) is True
+
+
+def test_a_template_of_an_earlier_version_still_loads() -> None:
+    """Documents written before poses, exposure and the operator's mark were kept."""
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    vector = np.ones(4, np.float32) / 2
+    quality = Quality(80.0, 99.0, 0.1, 120.0, 0.99)
+    template = Template("t", "ann", "e", vector, "ann/x.jpg", (0.0, 0.0, 9.0, 9.0), None, quality, "upload", now)
+    document = template_document(template)
+    assert template_from(document).kept is False
+    del document["kept"]
+    for name in ("pitch", "roll", "dark", "bright", "contrast"):
+        del document["quality"][name]
+    loaded = template_from(document)
+    assert (loaded.kept, loaded.quality) == (False, quality)
+    document["quality"]["of_a_later_version"] = 1
+    assert template_from(document).quality == quality

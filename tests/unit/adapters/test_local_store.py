@@ -351,3 +351,29 @@ def test_connections_of_ended_threads_are_closed(store: LocalStore) -> None:
         thread.start()
         thread.join()
     assert len(store._connections) <= 2
+
+
+def test_a_gallery_of_an_earlier_version_is_read_and_goes_on(tmp_path: Path) -> None:
+    """Written by schema 4, before poses, exposure and the operator's mark were kept."""
+    store = LocalStore(tmp_path)
+    with store.transaction() as db:
+        db.execute("DROP TABLE templates")
+        db.execute(
+            "CREATE TABLE templates (person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE, template_id TEXT NOT "
+            "NULL, embedder_id TEXT NOT NULL, embedding BLOB NOT NULL, image TEXT NOT NULL, face_box TEXT NOT NULL, "
+            "landmarks TEXT, quality TEXT NOT NULL, source TEXT NOT NULL, created_at INTEGER NOT NULL, "
+            "UNIQUE (person_id, template_id))"
+        )
+        db.execute("INSERT INTO people VALUES ('ann', 0)")
+        quality = '{"size_px": 80, "sharpness": 99, "yaw": null, "brightness": 120, "confidence": 0.99}'
+        row = ("ann", "t1", "e", np.ones(4, "<f4").tobytes(), "ann/x.jpg", "[0, 0, 1, 1]", "null", quality, "upload", 0)
+        db.execute("INSERT INTO templates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("PRAGMA user_version = 4")
+    store.close()
+    store = LocalStore(tmp_path)
+    people = LocalPersonRepository(store)
+    (template,) = people.list_templates()
+    assert (template.kept, template.quality) == (False, Quality(80, 99, None, 120, 0.99))
+    assert people.keep_template("ann", "t1", True)
+    assert next(people.list_templates()).kept
+    store.close()

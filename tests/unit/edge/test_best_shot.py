@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edge_uploader.best_shot import BestShotOptions, BestShots, pitch, worth
+from edge_uploader.best_shot import BestShotOptions, BestShots, worth
 from shared.domain import Quality
 
 GOOD = Quality(size_px=100, sharpness=100, yaw=0.0, brightness=128, confidence=0.95)
@@ -37,21 +37,14 @@ def test_every_bad_property_lowers_the_worth(change, value):
 
 def test_a_face_cut_by_the_frame_or_looking_down_is_worth_less():
     assert worth(GOOD, 0.7) < 0.5 * worth(GOOD, 1.0)
-    assert worth(GOOD, 1.0, pitch=0.72) < 0.65 * worth(GOOD, 1.0, pitch=0.55)
+    down = dataclasses.replace(GOOD, pitch=0.17)
+    assert worth(down, 1.0) < 0.65 * worth(dataclasses.replace(GOOD, pitch=0.0), 1.0)
+    assert worth(dataclasses.replace(GOOD, pitch=-0.17), 1.0) == worth(down, 1.0)
 
 
 def test_worth_is_zero_for_no_picture_and_never_over_one():
     assert worth(Quality(0, 0, None, 0, 0), 0.0) == 0.0
-    assert worth(Quality(1e4, 1e6, 0, 128, 1.0), 1.0, 0.55) <= 1.0
-
-
-def test_pitch_rises_as_the_head_goes_down_and_is_defined_upside_down():
-    level = np.float32([[0, 0], [10, 0], [5, 5.5], [1, 10], [9, 10]])
-    down = level.copy()
-    down[2, 1] = 8
-    assert pitch(level) == pytest.approx(0.55)
-    assert pitch(down) > 0.7
-    assert pitch(-level) == 1.0
+    assert worth(Quality(1e4, 1e6, 0, 128, 1.0), 1.0) <= 1.0
 
 
 def test_the_first_good_shot_goes_at_once():

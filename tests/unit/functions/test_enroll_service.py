@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from functions.enroll.service import KEPT_MARGIN, EnrollService, crop_to_face
+from functions.enroll.service import KEPT_MARGIN, EnrollService, crop_to_face, refusal
 from shared.adapters.local import LocalBlobStore, LocalStore
 from shared.bootstrap import Stores
 from shared.domain import DATASET
@@ -24,11 +24,12 @@ from shared.errors import (
 )
 from shared.model_registry import ModelRegistry
 from shared.vision.decode import ImageLimits, decode_image
-from shared.vision.quality import QualityGate
+from shared.vision.quality import REASONS, QualityGate
 from tests.support import (
     EMBEDDER_ID,
     GREEN,
     RED,
+    YELLOW,
     ColourEmbedder,
     PatchDetector,
     TickingClock,
@@ -60,6 +61,7 @@ class World:
             registry=self.registry,
             packs=lambda: [colour_pack(ColourEmbedder(each), detector=self.detector) for each in self.embedders],
             gate=QualityGate(min_size_px=40, min_sharpness=min_sharpness, min_confidence=0.9),
+            duplicate_similarity=0.95,
             limits=ImageLimits(),
             slot=threading.Semaphore(1),
             clock=TickingClock(),
@@ -189,6 +191,32 @@ class TestImages:
         second = service.add_image("ann", portrait(RED))
         assert (second.added, second.template_id) == (False, first.template_id)
         assert len(world.images()) == len(world.templates()) == 1
+
+    @pytest.mark.parametrize("shade", [(225, 25, 20), (230, 20, 35)])
+    def test_a_photo_that_is_all_but_the_same_adds_nothing(
+        self, service: EnrollService, world: World, shade: tuple[int, int, int]
+    ) -> None:
+        service.add_person("ann")
+        first = service.add_image("ann", portrait(RED))
+        again = service.add_image("ann", portrait(shade, shift=3))
+        assert (again.added, again.template_id) == (False, first.template_id)
+        assert again.similarity > 0.95
+        assert len(world.images()) == len(world.templates()) == 1
+
+    def test_another_photo_of_the_same_person_adds_a_template_and_so_does_the_same_of_another_person(
+        self, service: EnrollService, world: World
+    ) -> None:
+        for name in ("ann", "bob"):
+            service.add_person(name)
+        service.add_image("ann", portrait(RED))
+        assert service.add_image("ann", portrait(YELLOW)).added
+        assert service.add_image("bob", portrait(RED)).added, "a twin, or a mistake: the gallery's review will tell"
+        assert len(world.templates()) == 3
+
+    def test_every_reason_of_the_gate_has_a_sentence_that_helps(self) -> None:
+        for reason in (*REASONS, "no_face", "several_faces"):
+            assert refusal(reason).reason == reason
+            assert "; use a" in str(refusal(reason)), reason
 
     def test_nobody_of_that_id_gets_no_photo(self, service: EnrollService, world: World) -> None:
         with pytest.raises(NotFound):

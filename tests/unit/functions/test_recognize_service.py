@@ -281,7 +281,9 @@ class TestImage:
 
     def test_every_usable_face_is_stored(self, service: DetectionService, detections: Detections) -> None:
         data = png(picture(((10, 10, 90, 90), RED), ((120, 10, 190, 80), BLUE), ((200, 200, 212, 212), GREEN)))
-        stored = service.store_image(data, self.where)
+        found = service.store_image(data, self.where)
+        stored = [(face, detection) for face, detection in found if detection is not None]
+        assert [face.rejected for face, detection in found if detection is None] == ["too_small"]
         assert sorted(d.person_id for _, d in stored) == ["ann", UNKNOWN]
         kept = detections.everything()
         assert {d.id for d in kept} == {d.id for _, d in stored}
