@@ -20,11 +20,12 @@ def routers() -> list[APIRouter]:
     from functions.admin.api import router as admin
     from functions.enroll.api import router as enroll
     from functions.enroll.people import router as people
+    from functions.group.api import router as group
     from functions.query.api import router as query
     from functions.recognize.api import router as recognize
     from functions.train.api import router as train
 
-    return [enroll, people, train, recognize, query, admin]
+    return [enroll, people, train, recognize, group, query, admin]
 
 
 def build_api() -> FastAPI:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from functions.access import Audit, Authenticator, RateLimits
     from functions.admin.service import TokenService
     from functions.enroll.service import EnrollService
+    from functions.group.parts import GroupParts
     from functions.query.health import HealthService
     from functions.query.service import QueryService
     from functions.recognize.alerts import AlertRequests, AlertService
@@ -156,8 +157,14 @@ class Services:
                 limits=self.image_limits(),
                 slot=runtime.slot,
                 clock=runtime.clock,
+                forget=lambda person_id: self.groups().naming.forget(person_id),
             ),
         )
+
+    def groups(self) -> GroupParts:
+        from functions.group.parts import group_parts
+
+        return self._once("groups", lambda: group_parts(self))
 
     def train_requests(self) -> TrainRequests:
         from functions.train.service import TrainRequests

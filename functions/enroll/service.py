@@ -7,6 +7,7 @@ neither bystanders nor the camera's EXIF are stored.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -62,6 +63,7 @@ class EnrollService:
     Args:
         gate: what is good enough to recognise somebody by; stricter than the recogniser's.
         slot: entered while the CPU is used.
+        forget: takes a removed person's name off what naming and recognition have left; whether there was anything.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class EnrollService:
         limits: ImageLimits,
         slot: AbstractContextManager[object],
         clock: Clock,
+        forget: Callable[[str], bool] = lambda person_id: False,
     ) -> None:
+        self._forget = forget
         self._people = people
         self._blobs = blobs
         self._registry = registry
@@ -159,7 +163,7 @@ class EnrollService:
         )
 
     def remove_person(self, name: str) -> None:
-        """Removes a person's row, templates and images, and every model that knows them.
+        """Removes a person's row, templates and images, every model that knows them, and their name from detections.
 
         The row goes first: a training that runs meanwhile looks at it after publishing, and erases again. What an
         interrupted removal left behind is removed by the next.
@@ -172,6 +176,7 @@ class EnrollService:
         for blob in list(self._blobs.list(DATASET, prefix=f"{percent_safe(person_id)}/")):
             found |= self._blobs.delete(DATASET, blob.name)
         found |= self._registry.erase_person(person_id)
+        found |= self._forget(person_id)
         if not found:
             raise NotFound("nobody of that id is enrolled")
         logger.info("person removed", extra={"action": "person.remove"})
