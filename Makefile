@@ -14,7 +14,7 @@ NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint unit models bench-recognition bench-throughput bench-reliability \
+.PHONY: help demo serve test check lint unit models bench-recognition bench-grouping bench-throughput bench-reliability \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -79,6 +79,9 @@ unit: $(DEV_STAMP)
 
 bench-recognition: $(DEV_STAMP) models  ## accuracy on labelled photographs; LFW=folder with images/ and pairs.txt
 	$(BIN)/python -m bench.recognition --lfw $(LFW)
+
+bench-grouping: $(DEV_STAMP) models  ## grouping of unknown faces beside other algorithms, and of 100,000; LFW as above
+	$(BIN)/python -m bench.grouping --lfw $(LFW) --alternatives
 
 bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service, beside the seed's pipeline
 	$(BIN)/python -m bench.throughput

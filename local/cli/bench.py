@@ -14,6 +14,7 @@ class Benchmark(StrEnum):
     """What can be measured."""
 
     RECOGNITION = "recognition"
+    GROUPING = "grouping"
     THROUGHPUT = "throughput"
     RELIABILITY = "reliability"
     COLD_START = "cold_start"
