@@ -11,9 +11,8 @@ NumPy only; rows are faces, of one embedder.
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,10 +33,11 @@ LARGE: Final = 4_000
 """Faces up to which the embedder's threshold holds as it is."""
 RISE_PER_DOUBLING: Final = 0.01
 """Of the threshold above `LARGE`: every doubling doubles the strangers that a face may be taken for."""
-NEIGHBOURS: Final = 48
+NEIGHBOURS: Final = 24
 """Most pairs kept of each face, with faces after it: bounds the memory where a thousand faces are one person."""
 _ROWS: Final = 2_048
 _COLUMNS: Final = 4_096
+_PORTION: Final = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,14 @@ def _block_pairs(
     hit = cosines >= threshold
     if at < start + len(block):  # on the diagonal: each pair once, and none of a row with itself
         hit &= np.arange(at, at + cosines.shape[1])[None] > np.arange(start, start + len(block))[:, None]
+    crowded = np.flatnonzero(hit.sum(axis=1) > most)
+    if len(crowded):  # most of a crowd is dropped before it is sorted
+        among = np.where(hit[crowded], cosines[crowded], -np.inf)
+        nearest = np.argpartition(-among, most, axis=1)[:, :most]
+        hit[crowded] = False
+        hit[crowded[:, None], nearest] = True
     rows, columns = np.nonzero(hit)
-    return _best(rows + start, columns + at, cosines[rows, columns], most)
+    return rows + start, columns + at, cosines[rows, columns]
 
 
 def _best(
@@ -177,104 +183,89 @@ def link(
 ) -> IntArray:
     """Constrained average linkage; see the module. `embeddings` are what `pairs` are of.
 
+    In rounds: all clusters that are each other's nearest are joined at once. Since no average rises by a merge, they
+    would be joined one after the other just the same (Murtagh 1983).
+
     Returns:
         (N,) labels, numbered by first appearance.
     """
-    forest = _Forest(embeddings, constraints or Constraints())
-    # The pairs beforehand in order, and only what went stale in the heap: most pairs are looked at once.
-    order = np.lexsort((pairs.right, pairs.left, -pairs.similarity))
-    left, right, similarity = (each[order].tolist() for each in (pairs.left, pairs.right, pairs.similarity))
-    stale: list[tuple[float, int, int]] = []
-    for looked_at, (bound, a, b) in enumerate(_falling(zip(similarity, left, right, strict=True), stale)):
-        if looked_at % 65_536 == 0:
-            progress(min(0.99, looked_at / (2 * len(left) + 1)))
-        again = forest.consider(a, b, bound, threshold)
-        if again is not None:
-            heapq.heappush(stale, (-again[0], again[1], again[2]))
+    clusters = _Clusters(embeddings, constraints or Constraints())
+    edges = clusters.renewed(pairs, threshold)
+    most = max(len(edges.left), 1)
+    while len(edges.left):
+        clusters.join(*_mutual(edges, len(embeddings)))
+        edges = clusters.renewed(edges, threshold)
+        progress(min(0.99, 1.0 - len(edges.left) / most))
     progress(1.0)
-    return forest.labels()
+    return clusters.labels()
 
 
-def _falling(
-    fresh: Iterable[tuple[float, int, int]], stale: list[tuple[float, int, int]]
-) -> Iterator[tuple[float, int, int]]:
-    """What is in `fresh`, which falls, and in the heap `stale`, which grows meanwhile, highest first."""
-    for candidate in fresh:
-        while stale and -stale[0][0] >= candidate[0]:
-            bound, a, b = heapq.heappop(stale)
-            yield -bound, a, b
-        yield candidate
-    while stale:
-        bound, a, b = heapq.heappop(stale)
-        yield -bound, a, b
+def _mutual(edges: Pairs, count: int) -> tuple[IntArray, IntArray]:
+    """Both ends of the edges that are the best of either end. There is always one: the best of all."""
+    highest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(highest, edges.left, edges.similarity)
+    np.maximum.at(highest, edges.right, edges.similarity)
+    of_both = (edges.similarity == highest[edges.left]) & (edges.similarity == highest[edges.right])
+    left, right = edges.left[of_both], edges.right[of_both]
+    # Of equals the first of either end, as the edges are in order of their ends.
+    turn = np.arange(len(left))
+    first = np.full(count, len(left))
+    np.minimum.at(first, left, turn)
+    np.minimum.at(first, right, turn)
+    chosen = (first[left] == turn) & (first[right] == turn)
+    return left[chosen], right[chosen]
 
 
-class _Forest:
-    """Clusters that grow: union-find with sums, sizes, and who must stay apart."""
+class _Clusters:
+    """Clusters that grow, each known by its first row: their sums, sizes, and who must stay apart."""
 
     def __init__(self, embeddings: Float32Array, constraints: Constraints) -> None:
+        count = len(embeddings)
         self._sums = embeddings.copy()
-        self._size = [1] * len(embeddings)
-        self._parent = list(range(len(embeddings)))
-        self._apart: dict[int, set[int]] = {}
-        self._seen: dict[tuple[int, int], tuple[int, int]] = {}
+        self._size = np.ones(count, np.float32)
+        self._of = np.arange(count)
+        self._changed = np.zeros(count, dtype=bool)
         for rows in constraints.same:
-            for row in rows[1:]:
-                self._join(self.root(rows[0]), self.root(row))
-        for one, other in constraints.apart:
-            ones, others = {self.root(row) for row in one}, {self.root(row) for row in other}
-            for root in ones:
-                self._apart.setdefault(root, set()).update(others)
-            for root in others:
-                self._apart.setdefault(root, set()).update(ones)
+            self._of[list(rows)] = min(rows)
+        joined = np.flatnonzero(self._of != np.arange(count))
+        np.add.at(self._sums, self._of[joined], embeddings[joined])
+        np.add.at(self._size, self._of[joined], 1.0)
+        self._changed[self._of[joined]] = True
+        told = [(one, other) for ones, others in constraints.apart for one in ones for other in others]
+        self._apart = np.array(told, np.int64).reshape(-1, 2)
 
-    def root(self, row: int) -> int:
-        parent = self._parent
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
+    def renewed(self, edges: Pairs, threshold: float) -> Pairs:
+        """The edges between clusters as they are now, each once, of those that reach the threshold and may join."""
+        count = len(self._of)
+        left, right = self._of[edges.left], self._of[edges.right]
+        key = np.minimum(left, right) * count + np.maximum(left, right)
+        key[left == right] = -1
+        key, first = np.unique(key, return_index=True)
+        keep = key >= 0
+        if len(self._apart):
+            one, other = self._of[self._apart[:, 0]], self._of[self._apart[:, 1]]
+            keep &= ~np.isin(key, np.minimum(one, other) * count + np.maximum(one, other))
+        key, similarity = key[keep], edges.similarity[first[keep]]
+        left, right = np.divmod(key, count)
+        stale = np.flatnonzero(self._changed[left] | self._changed[right])
+        for start in range(0, len(stale), _PORTION):
+            part = stale[start : start + _PORTION]
+            a, b = left[part], right[part]
+            products = np.einsum("nd,nd->n", self._sums[a], self._sums[b])
+            similarity[part] = products / (self._size[a] * self._size[b])
+        near = similarity >= threshold
+        return Pairs(left[near], right[near], similarity[near])
 
-    def consider(self, a: int, b: int, bound: float, threshold: float) -> tuple[float, int, int] | None:
-        """Joins the clusters of two rows if they resemble each other by `bound`; else says by how much they do.
-
-        Returns:
-            What to consider again later, at its place; None when the two are done with.
-        """
-        a, b = self.root(a), self.root(b)
-        if a == b or b in self._apart.get(a, ()):
-            return None
-        a, b = min(a, b), max(a, b)
-        sizes = (self._size[a], self._size[b])
-        if sizes == (1, 1):
-            self._join(a, b)  # a pair's bound is its cosine
-            return None
-        similarity = float(self._sums[a] @ self._sums[b]) / (sizes[0] * sizes[1])
-        if similarity < threshold:
-            return None
-        if similarity >= bound:
-            self._join(a, b)
-            return None
-        if self._seen.get((a, b)) == sizes:
-            return None  # it waits at its place already
-        self._seen[a, b] = sizes
-        return similarity, a, b
-
-    def _join(self, a: int, b: int) -> None:
-        """The smaller row stays the root, whatever the sizes, so that the outcome is the same on every machine."""
-        if a == b:
-            return
-        if a > b:
-            a, b = b, a
-        self._parent[b] = a
-        self._sums[a] += self._sums[b]
-        self._size[a] += self._size[b]
-        for root in self._apart.pop(b, ()):
-            self._apart[root].discard(b)
-            self._apart[root].add(a)
-            self._apart.setdefault(a, set()).add(root)
+    def join(self, kept: IntArray, gone: IntArray) -> None:
+        """Joins pairs of clusters, each in one pair at most; `kept` are the earlier ones."""
+        self._sums[kept] += self._sums[gone]
+        self._size[kept] += self._size[gone]
+        heir = np.arange(len(self._of))
+        heir[gone] = kept
+        self._of = heir[self._of]
+        self._changed[:] = False
+        self._changed[kept] = True
 
     def labels(self) -> IntArray:
-        roots = np.array([self.root(row) for row in range(len(self._parent))], dtype=np.int64)
-        numbers: IntArray = np.unique(roots, return_inverse=True)[1].astype(np.int64)
+        numbers: IntArray = np.unique(self._of, return_inverse=True)[1].astype(np.int64)
         return numbers
