@@ -94,6 +94,13 @@ RULES: list[tuple[list[str], set[str]]] = [
         | {"shared.vision", "shared.matching", "shared.model_registry", "shared.telemetry", "functions.train.fit"},
     ),
     (
+        [f"functions/group/{part}.py" for part in ("service", "runs", "naming", "store", "linking", "state")],
+        CONTRACTS | {"shared.matching", "shared.telemetry", "functions.group", "functions.jobs"},
+    ),
+    (["functions/group/cluster.py"], BASE | {"shared.matching"}),
+    (["functions/group/corrections.py"], BASE | {"functions.group.cluster"}),
+    (["functions/jobs.py"], CONTRACTS),
+    (
         ["functions/train/fit.py"],
         BASE | {"shared.matching", "sklearn", "joblib"},
     ),
