@@ -88,6 +88,10 @@ class Corrections:
         """Faces of which somebody has said with whom they belong: groups of them are never too small."""
         return frozenset().union(*self.same)
 
+    def left(self) -> Ids:
+        """Faces that stayed in their group when others were taken out of it."""
+        return frozenset().union(*(others for _, others in self.apart))
+
     def constraints(self, row_of: Mapping[str, int]) -> Constraints:
         """The same in rows, of the faces that are among them."""
         same = (_rows(one, row_of) for one in self.same)

@@ -218,10 +218,15 @@ class GroupState:
 
         Args:
             clusters: disjoint; members of groups that are being named are in none.
-            min_faces: smaller clusters are no group, but for those that somebody has confirmed.
+            min_faces: smaller clusters are no group, but for what somebody has confirmed, or has left of a group.
         """
-        confirmed = self.corrections.confirmed()
-        large = [c for c in clusters if len(c) >= min_faces or any(m.detection_id in confirmed for m in c)]
+        confirmed, left = self.corrections.confirmed(), self.corrections.left()
+
+        def large_enough(members: Sequence[Member]) -> bool:
+            ids = {m.detection_id for m in members}
+            return len(ids) >= min_faces or bool(ids & confirmed) or (len(ids) > 1 and bool(ids & left))
+
+        large = [members for members in clusters if large_enough(members)]
         before = {k: g for k, g in self.groups.items() if g.embedder_id == embedder_id and g.naming is None}
         ids = inherited(before, large)
         made = []

@@ -360,6 +360,14 @@ class TestCorrections:
         world.run()
         assert world.groups()[part.group_id] == {red[0]}
 
+    def test_what_a_correction_leaves_of_a_group_keeps_its_id(self, world: World) -> None:
+        red = world.stranger(RED, 4)
+        world.run()
+        group = world.group_of(red[0])
+        world.service.reject(group, red[2:])
+        world.run()
+        assert world.groups() == {group: frozenset(red[:2])}
+
     def test_rejected_faces_say_nothing_of_each_other(self, world: World) -> None:
         red = world.stranger(RED, 8)
         world.run()
