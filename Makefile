@@ -15,7 +15,7 @@ LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-strangers bench-quality bench-hygiene \
-	bench-throughput bench-reliability \
+	bench-grouping bench-throughput bench-reliability \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -89,6 +89,9 @@ bench-quality: $(DEV_STAMP) models  ## what the quality gates refuse, and whethe
 
 bench-hygiene: $(DEV_STAMP) models  ## planted errors in a gallery, and what its review finds; LFW=folder
 	$(BIN)/python -m bench.hygiene --lfw $(LFW)
+
+bench-grouping: $(DEV_STAMP) models  ## grouping of unknown faces beside other algorithms, and of 100,000; LFW as above
+	$(BIN)/python -m bench.grouping --lfw $(LFW) --alternatives
 
 bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service, beside the seed's pipeline
 	$(BIN)/python -m bench.throughput

@@ -21,9 +21,16 @@ from shared.vision.detectors import Pack, load_pack
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """(N, D) unit rows, zero where no face was found, and which those are."""
+    """The face of each of N photographs.
+
+    Attributes:
+        embeddings: (N, D) unit rows, as a probe is embedded; zero where no face was found.
+        references: (N, D) the same as a template is.
+        found: (N,) where there was a face.
+    """
 
     embeddings: Float32Array
+    references: Float32Array
     found: NDArray[np.bool_]
 
 
@@ -34,14 +41,15 @@ def embed_all(photographs: Photographs, pack_name: str, cache: ModelCache) -> Em
     if kept.is_file():
         console.print(f"{pack_name}: embeddings of an earlier run ({kept.name})")
         with np.load(kept) as arrays:
-            return Embedded(arrays["embeddings"], arrays["found"])
+            return Embedded(arrays["embeddings"], arrays["references"], arrays["found"])
     paths = photographs.paths()
     rows = on_all_cores(lambda path: _embed(path, pack), paths, f"{pack_name}: {len(paths)} photographs", console)
     found = np.array([row is not None for row in rows])
-    embeddings = np.stack([np.zeros(pack.embedder.dimension, np.float32) if row is None else row for row in rows])
+    nothing = np.zeros((2, pack.embedder.dimension), np.float32)
+    embeddings, references = np.stack([nothing if row is None else row for row in rows], axis=1)
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    np.savez(kept, embeddings=embeddings, found=found)
-    return Embedded(embeddings, found)
+    np.savez(kept, embeddings=embeddings, references=references, found=found)
+    return Embedded(embeddings, references, found)
 
 
 def _fingerprint(photographs: Photographs, pack: Pack) -> str:
@@ -54,4 +62,7 @@ def _fingerprint(photographs: Photographs, pack: Pack) -> str:
 def _embed(path: Path, pack: Pack) -> Float32Array | None:
     image = decode_image(path.read_bytes(), ImageLimits())
     face = most_central(image, pack.detector.detect(image))
-    return None if face is None else pack.embedder.embed([image], [face]).vectors[0]
+    if face is None:
+        return None
+    embedder = pack.embedder
+    return np.concatenate([embed([image], [face]).vectors for embed in (embedder.embed, embedder.embed_reference)])

@@ -154,18 +154,20 @@ class OpenSet:
         gallery: three images of each person with at least four.
         mated: the other images of those people.
         non_mated: the images of people with one image only.
+        strangers: the images of everybody who cannot be enrolled: with one to three.
     """
 
     gallery: NDArray[np.intp]
     mated: NDArray[np.intp]
     non_mated: NDArray[np.intp]
+    strangers: NDArray[np.intp]
 
 
 def open_set(photographs: Photographs, seed: int) -> OpenSet:
     """Draws which three images of each person are enrolled."""
     random = np.random.default_rng(seed)
     people = np.array(photographs.people)
-    gallery, mated, non_mated = [], [], []
+    gallery, mated, non_mated, few = [], [], [], []
     for person in np.unique(people):
         images = np.flatnonzero(people == person)
         if len(images) > GALLERY_TEMPLATES:
@@ -174,6 +176,9 @@ def open_set(photographs: Photographs, seed: int) -> OpenSet:
             mated.append(images[GALLERY_TEMPLATES:])
         elif len(images) == 1:
             non_mated.append(images)
+        else:
+            few.append(images)
     if not gallery or not non_mated:
         raise InvalidInput("the open-set protocol needs people with four or more images, and people with one")
-    return OpenSet(np.concatenate(gallery), np.concatenate(mated), np.concatenate(non_mated))
+    strangers = np.sort(np.concatenate([*non_mated, *few]))
+    return OpenSet(np.concatenate(gallery), np.concatenate(mated), np.concatenate(non_mated), strangers)

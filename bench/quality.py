@@ -183,7 +183,7 @@ def degraded(
         item = found[probe]
         assert item is not None  # noqa: S101 - the sample has faces
         image = change(read(paths[probe]), item[0])
-        return pack.embedder.embed([image], [item[0]])[0], gate.reason(assess(image, item[0]))
+        return pack.embedder.embed([image], [item[0]]).vectors[0], gate.reason(assess(image, item[0]))
 
     figures = {}
     for name, change in DEGRADATIONS.items():
@@ -214,7 +214,7 @@ def duplicates(
         for change in VERSIONS.values():
             version = change(image)
             face = most_central(version, pack.detector.detect(version))
-            row = None if face is None else pack.embedder.embed([version], [face])[0]
+            row = None if face is None else pack.embedder.embed([version], [face]).vectors[0]
             cosines.append(np.nan if row is None else float(row @ embeddings[probe]))
         return cosines
 

@@ -1,134 +1,212 @@
 """How well people are told apart, and strangers told from people: `make bench-recognition [LFW=DIR]`.
 
-Writes build/bench/recognition.json. Photographs in which no face is found count as failures, never as left out.
+Writes build/bench/recognition.json. Ten draws of which photographs are enrolled; of every figure the mean and the
+spread. Photographs in which no face is found count as failures, never as left out.
+
+- `identification`: TPIR at a fixed FPIR, of the ranking alone. The threshold is set on one half of the strangers, by
+  person, and TPIR and FPIR are reported for the other; then the other way round.
+- `operating`: the threshold that training ships, of a site that has seen nobody yet, met by people with a single
+  photograph, whom neither the fit nor the embedder's impostor curve has seen; for galleries of 10, 100 and all.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
 
 from bench.embed import Embedded, embed_all
-from bench.lfw import Photographs, open_set, verification
-from bench.report import print_figures, write_report
+from bench.lfw import OpenSet, Photographs, open_set, verification
+from bench.report import console, print_figures, write_report
 from bench.report import run as run_bench
-from functions.train.fit import Gallery, fit_bundle
-from shared.domain import Float32Array, gallery_hash
-from shared.matching.bundle import load_matcher
+from functions.train.fit import FitRequest, Gallery, fit_bundle
+from shared.domain import Float32Array, sha256_hex
+from shared.matching.bundle import Bundle, load_matcher
 from shared.matching.model import MatcherModel, Operating
 from shared.settings import Settings
 from shared.vision.assets import ModelCache, load_registry
 
-PACKS = ("facenet", "sface")
+PACKS: Final = ("facenet", "sface")
+SIZES: Final = (10, 100, None)
+"""People enrolled when the shipped threshold is measured; None is everybody who can be."""
+FPIRS: Final = {"1pct": 0.01, "0p1pct": 0.001}
 
 
-def fit_gallery(
-    photographs: Photographs, embedded: Embedded, images: Any, pack_name: str, target_fpir: float
-) -> MatcherModel:
-    """The model that the train function would publish for these images."""
-    registry = load_registry()
-    table = registry.embedder[registry.pack[pack_name].embedder]
-    images = images[embedded.found[images]]  # a photo without a face cannot be enrolled
-    person_ids, people = np.unique(np.array(photographs.people)[images], return_inverse=True)
-    state = gallery_hash([(photographs.people[i], photographs.names[i]) for i in images])
-    gallery = Gallery(embedded.embeddings[images], people, tuple(str(p) for p in person_ids), state)
-    bundle = fit_bundle(
-        gallery,
-        model_id="bench",
-        embedder=table.model_dump(),
-        fallback=Operating(table.default_threshold, 20.0, table.default_threshold),
-        target_fpir=target_fpir,
-    )
-    return load_matcher(bundle)
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """Photographs, embedded by one pack."""
+
+    photographs: Photographs
+    embedded: Embedded
+    pack: str
+    target_fpir: float
+
+    def fit(self, images: NDArray[np.intp]) -> Bundle:
+        """The bundle that the train function would publish of these images."""
+        registry = load_registry()
+        table = registry.embedder[registry.pack[self.pack].embedder]
+        images = images[self.embedded.found[images]]  # a photo without a face cannot be enrolled
+        person_ids, people = np.unique(np.array(self.photographs.people)[images], return_inverse=True)
+        gallery = Gallery(
+            self.embedded.references[images],
+            people,
+            tuple(str(person_id) for person_id in person_ids),
+            "bench",
+            tuple(self.photographs.names[image] for image in images),
+        )
+        fallback = Operating(table.default_threshold, 20.0, table.default_threshold)
+        return fit_bundle(gallery, FitRequest("bench", table.model_dump(), fallback, self.target_fpir))
+
+    def search(self, model: MatcherModel, images: NDArray[np.intp]) -> tuple[Float32Array, NDArray[np.bool_]]:
+        """Highest similarity of each image, and whether it is the right person's. No face: no similarity."""
+        similarities = model.similarities(self.embedded.embeddings[images])
+        similarities[~self.embedded.found[images]] = -np.inf
+        nearest = np.array(model.person_ids)[similarities.argmax(axis=1)]
+        right = (nearest == np.array(self.photographs.people)[images]) & self.embedded.found[images]
+        return similarities.max(axis=1), right
 
 
-def identification(model: MatcherModel, photographs: Photographs, embedded: Embedded, draw: Any) -> dict[str, Any]:
-    """Rank 1 and TPIR at fixed FPIRs, thresholds set on the non-mated probes; and the shipped operating point."""
-    truth = np.array([model.person_ids.index(photographs.people[i]) for i in draw.mated])
-    mated = model.similarities(embedded.embeddings[draw.mated])
-    strangers = model.similarities(embedded.embeddings[draw.non_mated]).max(axis=1)
-    strangers[~embedded.found[draw.non_mated]] = -np.inf
-    right = (mated.argmax(axis=1) == truth) & embedded.found[draw.mated]
-    best = mated.max(axis=1)
+def ranking(bench: Bench, model: MatcherModel, draw: OpenSet) -> dict[str, float]:
+    """Rank 1, and TPIR at fixed FPIRs with thresholds set on other strangers than those that are reported."""
+    best, right = bench.search(model, draw.mated)
+    strangers, _ = bench.search(model, draw.strangers)
+    half = np.array([int(sha256_hex(bench.photographs.people[i].encode())[:8], 16) % 2 for i in draw.strangers])
+    figures = {"rank1": float(np.mean(right))}
+    for name, fpir in FPIRS.items():
+        tpirs, seen = [], []
+        for one in (0, 1):
+            threshold = threshold_at(strangers[half == one], fpir)
+            tpirs.append(float(np.mean(right & (best >= threshold))))
+            seen.append(float(np.mean(strangers[half != one] >= threshold)))
+        figures |= {f"tpir_at_fpir_{name}": float(np.mean(tpirs)), f"fpir_at_{name}": float(np.mean(seen))}
+        # For comparison with figures whose threshold was set on the very strangers that were reported.
+        own, _ = bench.search(model, draw.non_mated)
+        figures[f"tpir_at_own_{name}"] = float(np.mean(right & (best >= threshold_at(own, fpir))))
+    return figures
 
-    def tpir(threshold: float) -> float:
-        return float(np.mean(right & (best >= threshold)))
 
+def operating(bench: Bench, model: MatcherModel, draw: OpenSet) -> dict[str, float]:
+    """FPIR and TPIR at the shipped threshold."""
+    mated = draw.mated[np.isin(np.array(bench.photographs.people)[draw.mated], model.person_ids)]
+    best, right = bench.search(model, mated)
+    strangers, _ = bench.search(model, draw.non_mated)
+    confident = model.operating.confidence(strangers) >= 0.9
+    named = strangers >= model.operating.threshold
     return {
-        "identification": {
-            "gallery": len(model.person_ids),
-            "templates": len(draw.gallery),
-            "mated_probes": len(draw.mated),
-            "non_mated_probes": len(draw.non_mated),
-            "rank1": float(np.mean(right)),
-            "tpir_at_fpir_1pct": tpir(_threshold_at(strangers, 0.01)),
-            "tpir_at_fpir_0p1pct": tpir(_threshold_at(strangers, 0.001)),
-        },
-        "operating": {
-            "threshold": model.operating.threshold,
-            "measured_fpir": float(np.mean(strangers >= model.operating.threshold)),
-            "tpir": tpir(model.operating.threshold),
-        },
+        "threshold": model.operating.threshold,
+        "measured_fpir": float(np.mean(named)),
+        "tpir": float(np.mean(right & (best >= model.operating.threshold))),
+        "misnamed": float(np.mean(~right & (best >= model.operating.threshold))),
+        "fpir_with_confidence_0p9": float(np.mean(named & confident)),
     }
 
 
-def _threshold_at(strangers: Float32Array, fpir: float) -> float:
+def threshold_at(strangers: Float32Array, fpir: float) -> float:
     """Smallest threshold that at most `fpir` of the strangers reach."""
     allowed = int(fpir * len(strangers))
     return float(np.nextafter(np.sort(strangers)[::-1][allowed], np.float32(np.inf)))
 
 
-def evaluate(
-    photographs: Photographs, pack_name: str, cache: ModelCache, target_fpir: float, seed: int
-) -> dict[str, Any]:
+def some_people(bench: Bench, images: NDArray[np.intp], count: int | None, seed: int) -> NDArray[np.intp]:
+    """The images of `count` people, drawn by `seed`."""
+    people = np.array(bench.photographs.people)[images]
+    everybody = np.unique(people)
+    if count is None or count >= len(everybody):
+        return images
+    return images[np.isin(people, np.random.default_rng(seed).choice(everybody, count, replace=False))]
+
+
+def spread(draws: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of every figure over the draws, and beside it, as `…_sd`, the standard deviation."""
+    found = {name: float(np.mean([draw[name] for draw in draws])) for name in draws[0]}
+    return found | {f"{name}_sd": float(np.std([draw[name] for draw in draws])) for name in draws[0]}
+
+
+def evaluate(bench: Bench, draws: int) -> dict[str, Any]:
     """All figures of one pack."""
-    embedded = embed_all(photographs, pack_name, cache)
-    draw = open_set(photographs, seed)
-    model = fit_gallery(photographs, embedded, draw.gallery, pack_name, target_fpir)
-    figures = identification(model, photographs, embedded, draw)
-    figures["operating"] = {"target_fpir": target_fpir} | figures["operating"]
-    missing = int(np.sum(~embedded.found))
+    ranked: list[dict[str, float]] = []
+    shipped: dict[str, list[dict[str, float]]] = {}
+    chosen: list[str] = []
+    for seed in track(range(draws), description=f"{bench.pack}: {draws} draws", console=console):
+        draw = open_set(bench.photographs, seed)
+        for size in SIZES:
+            bundle = bench.fit(some_people(bench, draw.gallery, size, seed))
+            model = load_matcher(bundle)
+            shipped.setdefault(str(size or "all"), []).append(operating(bench, model, draw))
+            if size is None:
+                ranked.append(ranking(bench, model, draw))
+                chosen.append(str(bundle.manifest.classifier["kind"]))
+    missing = int(np.sum(~bench.embedded.found))
+    target = {"target_fpir": bench.target_fpir}
     return {
         "faces": {
-            "photographs": len(embedded.found),
+            "photographs": len(bench.embedded.found),
             "without_face": missing,
-            "without_face_per_1000": 1_000 * missing / len(embedded.found),
+            "without_face_per_1000": 1_000 * missing / len(bench.embedded.found),
         },
-        "verification": verification(photographs.pairs(), embedded.embeddings),
-        **figures,
+        "verification": verification(bench.photographs.pairs(), bench.embedded.embeddings),
+        "identification": {
+            "draws": draws,
+            "gallery": len(model.person_ids),
+            "templates": len(draw.gallery),
+            "mated_probes": len(draw.mated),
+            "non_mated_probes": len(draw.non_mated),
+            "strangers_for_thresholds": len(draw.strangers),
+            "matchers": {kind: chosen.count(kind) for kind in sorted(set(chosen))},
+            **spread(ranked),
+        },
+        "operating": target | spread(shipped["all"]),
+        "operating_by_gallery": {size: target | spread(figures) for size, figures in shipped.items()},
     }
+
+
+def rows_of(pack: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What the table says of a pack."""
+    v, i = figures["verification"], figures["identification"]
+
+    def mean_of(of: dict[str, Any]) -> Callable[[str], str]:
+        return lambda name: f"{of[name]:.4f} ± {of[name + '_sd']:.4f}"
+
+    say = mean_of(i)
+    rows = [
+        (pack, "verification accuracy", f"{v['accuracy']:.4f} ± {v['accuracy_std']:.4f}"),
+        (pack, "… by bare cosine", f"{v['accuracy_bare_cosine']:.4f}"),
+        (pack, "TAR at FAR 0.1 %", f"{v['tar_at_far_1e-3']:.4f}"),
+        (pack, f"rank 1, {i['gallery']} people", say("rank1")),
+        (pack, "TPIR at FPIR 1 %", say("tpir_at_fpir_1pct")),
+        (pack, "TPIR at FPIR 0.1 %", say("tpir_at_fpir_0p1pct")),
+    ]
+    for size, of in figures["operating_by_gallery"].items():
+        say = mean_of(of)
+        rows += [
+            (pack, f"shipped, {size} people: FPIR ({of['target_fpir']:.1%})", say("measured_fpir")),
+            (pack, f"shipped, {size} people: TPIR", say("tpir")),
+            (pack, f"shipped, {size} people: strangers at confidence 0.9", say("fpir_with_confidence_0p9")),
+        ]
+    return [*rows, (pack, "photographs without a face", f"{figures['faces']['without_face_per_1000']:.2f} in 1,000")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--lfw", type=Path, required=True, help="folder with images/ and pairs.txt")
     parser.add_argument("--packs", nargs="+", default=list(PACKS))
-    parser.add_argument("--seed", type=int, default=0, help="which images of each person are enrolled")
+    parser.add_argument("--draws", type=int, default=10, help="how often the enrolled images are drawn anew")
     arguments = parser.parse_args()
     settings = Settings()
     cache = ModelCache(settings.model_cache)
     photographs = Photographs.read(arguments.lfw)
-    figures = {
-        pack: evaluate(photographs, pack, cache, settings.target_fpir, arguments.seed) for pack in arguments.packs
-    }
-    rows = []
-    for pack, f in figures.items():
-        v, i, o = f["verification"], f["identification"], f["operating"]
-        rows += [
-            (pack, "verification accuracy", f"{v['accuracy']:.4f} ± {v['accuracy_std']:.4f}"),
-            (pack, "… by bare cosine", f"{v['accuracy_bare_cosine']:.4f}"),
-            (pack, "TAR at FAR 0.1 %", f"{v['tar_at_far_1e-3']:.4f}"),
-            (pack, f"rank 1, {i['gallery']} people", f"{i['rank1']:.4f}"),
-            (pack, "TPIR at FPIR 1 %", f"{i['tpir_at_fpir_1pct']:.4f}"),
-            (pack, "TPIR at FPIR 0.1 %", f"{i['tpir_at_fpir_0p1pct']:.4f}"),
-            (pack, f"shipped: FPIR (target {o['target_fpir']:.1%})", f"{o['measured_fpir']:.4f}"),
-            (pack, "shipped: TPIR", f"{o['tpir']:.4f}"),
-            (pack, "photographs without a face", f"{f['faces']['without_face_per_1000']:.2f} in 1,000"),
-        ]
-    print_figures("Recognition", rows, ("pack", "figure", "value"))
+    figures = {}
+    for pack in arguments.packs:
+        bench = Bench(photographs, embed_all(photographs, pack, cache), pack, settings.target_fpir)
+        figures[pack] = evaluate(bench, arguments.draws)
+    rows = [row for pack, of in figures.items() for row in rows_of(pack, of)]
+    print_figures("Recognition", rows, ("pack", "figure", "mean ± spread over draws"))
     write_report("recognition", figures)
 
 

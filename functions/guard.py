@@ -31,7 +31,16 @@ FORM_OVERHEAD_BYTES: Final = 64_000
 PUBLIC: Final = frozenset({"/health", "/docs", "/openapi.json"})
 PUBLIC_FILES: Final = "/docs/static/"
 
-ADMINISTRATIVE: Final = ("/dataset", "/model", "/debug", "/api/v1/tokens", "/api/v1/people", "/api/v1/models")
+ADMINISTRATIVE: Final = (
+    "/dataset",
+    "/model",
+    "/debug",
+    "/api/v1/tokens",
+    "/api/v1/people",
+    "/api/v1/models",
+    "/api/v1/groups",
+    "/api/v1/detections",
+)
 """Calls that change something below these are recorded."""
 
 SECURITY_HEADERS: Final = (

@@ -20,13 +20,14 @@ def routers() -> list[APIRouter]:
     from functions.admin.api import router as admin
     from functions.enroll.api import router as enroll
     from functions.enroll.people import router as people
+    from functions.group.api import router as group
     from functions.query.api import router as query
     from functions.recognize.api import router as recognize
     from functions.train.api import router as train
     from functions.train.gallery_api import router as gallery
     from functions.train.migration_api import router as migration
 
-    return [enroll, people, gallery, train, migration, recognize, query, admin]
+    return [enroll, people, gallery, train, migration, recognize, group, query, admin]
 
 
 def build_api() -> FastAPI:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from functions.access import Audit, Authenticator, RateLimits
     from functions.admin.service import TokenService
     from functions.enroll.service import EnrollService
+    from functions.group.parts import GroupParts
     from functions.query.health import HealthService
     from functions.query.service import QueryService
     from functions.recognize.alerts import AlertRequests, AlertService
@@ -154,6 +155,7 @@ class Services:
                 limits=self.image_limits(),
                 slot=runtime.slot,
                 clock=runtime.clock,
+                forget=lambda person_id: self.groups().naming.forget(person_id),
             ),
         )
 
@@ -186,6 +188,11 @@ class Services:
                 registry=runtime.registry, packs=runtime.packs, requests=self.train_requests(), clock=runtime.clock
             ),
         )
+
+    def groups(self) -> GroupParts:
+        from functions.group.parts import group_parts
+
+        return self._once("groups", lambda: group_parts(self))
 
     def train_requests(self) -> TrainRequests:
         from functions.train.service import TrainRequests
@@ -236,7 +243,8 @@ class Services:
             table = packs.table(embedder_id).model_dump()
             return FitSettings(table, packs.operating(embedder_id), runtime.settings.target_fpir)
 
-        return Fitter(people=runtime.stores.people, settings=settings, clock=runtime.clock)
+        stores = runtime.stores
+        return Fitter(people=stores.people, settings=settings, clock=runtime.clock, detections=stores.detections)
 
     def _migration_work(self, reembedder: Reembedder, fitter: Fitter) -> MigrationWork:
         from functions.train.migration_work import MigrationWork

@@ -38,10 +38,11 @@ CANDIDATES: Final = "candidates"
 DATASET: Final = "dataset"
 MODELS: Final = "models"
 ERASURES: Final = "erasures"
-SOURCES: Final = ("upload", "folder", "video", "camera")
+GROUPS: Final = "groups"
+SOURCES: Final = ("upload", "folder", "video", "camera", "group")
 """How a photograph came to be enrolled."""
 
-BLOB_CONTAINERS: Final = (CANDIDATES, DATASET, MODELS, ERASURES)
+BLOB_CONTAINERS: Final = (CANDIDATES, DATASET, MODELS, ERASURES, GROUPS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,6 +298,8 @@ class Detection:
         face_box: xyxy of the verified face, pixels of the candidate image.
         candidate: blob name, or None for images sent over HTTP.
         embedding: of unknown faces only, so that they can be grouped; None when that is switched off.
+        named_by: `group` when the name came later, by the naming of a group; None when the matcher decided.
+        previous_person: whom the matcher saw, of a detection that was changed later; None of one that was not.
     """
 
     id: str
@@ -317,6 +320,8 @@ class Detection:
     quality: Quality
     candidate: str | None
     embedding: Float32Array | None = None
+    named_by: str | None = None
+    previous_person: str | None = None
 
     def __post_init__(self) -> None:
         require_utc(self.captured_at)

@@ -15,11 +15,16 @@ TRAIN_QUEUE = "train-requests"
 ALERT_QUEUE = "alert-requests"
 """Queue that the alert function listens to."""
 
+GROUP_QUEUE = "group-requests"
+"""Queue that the group function listens to."""
+
 OPERATED_QUEUES = (
     TRAIN_QUEUE,
     f"{TRAIN_QUEUE}-poison",
     ALERT_QUEUE,
     f"{ALERT_QUEUE}-poison",
+    GROUP_QUEUE,
+    f"{GROUP_QUEUE}-poison",
     "webjobs-blobtrigger-poison",
 )
 """What an operator watches: how much waits, and what was given up. The last is the platform's own, of all crops."""
@@ -39,6 +44,21 @@ class TrainRequest(BaseModel):
     version: Literal[1] = Field(1, alias="schema")
     job_id: str
     kind: Literal["embed", "fit", "embed_and_fit", "migrate"]
+
+
+class GroupRequest(BaseModel):
+    """Asks for work on the groups of unknown faces. Holds nothing about anybody.
+
+    Attributes:
+        job_id: the `Job` that reports progress; a naming is kept with its group under this id.
+        kind: `group` groups all unknown faces, `name` gives one group its name.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: Literal[1] = Field(1, alias="schema")
+    job_id: str
+    kind: Literal["group", "name"]
 
 
 class AlertRequest(BaseModel):

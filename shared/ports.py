@@ -211,6 +211,21 @@ class DetectionRepository(Protocol):
 
     def get(self, detection_id: str) -> Detection | None: ...
 
+    def change(
+        self, detection_id: str, how: Callable[[Detection], Detection | None], *, kept_for: timedelta
+    ) -> Detection | None:
+        """Replaces a detection by what `how` makes of it, in one step: nobody's change in between is lost.
+
+        Args:
+            how: may be called again, with the detection as it is by then; None leaves it as it is. Person, embedding
+                and where the name came from may be changed.
+            kept_for: after `processed_at`; for stores that delete by the time of the last write, which must not count.
+
+        Returns:
+            The detection as it is now; None when it is gone or was left as it is.
+        """
+        ...
+
     def last_of(self, person_id: str) -> Detection | None:
         """The detection with the latest `captured_at`, or None."""
         ...
@@ -417,4 +432,8 @@ class Embedder(Protocol):
         Raises:
             InvalidInput: the embedder aligns on landmarks and a face has none.
         """
+        ...
+
+    def embed_reference(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
+        """As `embed`, for templates: may take longer, to say more of a face that is to be compared for years."""
         ...

@@ -201,6 +201,10 @@ class Settings(StoreSettings, TriggerSettings):
         900.0, gt=0, le=86_400, description="How long a training lease holds when its owner has died."
     )
 
+    group_unknown: bool = Field(True, description="Group unknown faces at night, so that they can be named.")
+    group_schedule: str = Field("0 0 3 * * *", description="NCRONTAB (UTC) of the timer that groups unknown faces.")
+    group_min_faces: int = Field(3, ge=2, le=1_000, description="Fewer faces that resemble each other are no group.")
+
     store_unknown_embeddings: bool = Field(
         True, description="Keep the embedding of unknown faces with their detection, so that they can be grouped."
     )

@@ -31,7 +31,7 @@ from shared.domain import (
     sha256_hex,
     template_key,
 )
-from shared.matching.model import MatcherModel, Operating, SvmScale
+from shared.matching.model import MatcherModel, Operating
 from shared.serving import Packs, Serving
 from shared.vision.assets import EmbedderTable
 from shared.vision.detectors import Pack
@@ -101,6 +101,9 @@ class ColourEmbedder:
 
     def __init__(self, embedder_id: str = EMBEDDER_ID) -> None:
         self.embedder_id = embedder_id
+
+    def embed_reference(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
+        return self.embed(images, faces)
 
     def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
         rows = [self._one(image, found) for image, found in zip(images, faces, strict=True)]
@@ -237,10 +240,8 @@ def matcher(
         embedder_id=embedder_id,
         person_ids=ids,
         mean=np.zeros(dimension, np.float32),
-        prototypes=rows.astype(np.float32),
-        weights=np.zeros_like(rows, dtype=np.float32),
+        weights=rows.astype(np.float32),
         bias=np.zeros(len(ids), np.float32),
-        svm=SvmScale(),
         operating=operating,
     )
 

@@ -79,6 +79,7 @@ class EnrollService:
             changed, of the other.
         gate: what is good enough to recognise somebody by; stricter than the recogniser's.
         slot: entered while the CPU is used.
+        forget: takes a removed person's name off what naming and recognition have left; whether there was anything.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class EnrollService:
         limits: ImageLimits,
         slot: AbstractContextManager[object],
         clock: Clock,
+        forget: Callable[[str], bool] = lambda person_id: False,
     ) -> None:
+        self._forget = forget
         self._people = people
         self._blobs = blobs
         self._registry = registry
@@ -131,7 +134,7 @@ class EnrollService:
         with self._slot:
             image = decode_image(data, self._limits)
             face, quality = self._only_face(packs[0].detector, image)
-            embeddings = [packs[0].embedder.embed([image], [face]), *_of_others(packs[1:], image, face)]
+            embeddings = [packs[0].embedder.embed_reference([image], [face]), *_of_others(packs[1:], image, face)]
         same, similarity = self._most_similar(person_id, embeddings[0])
         if same is not None and similarity is not None and similarity >= packs[0].table.duplicate_similarity:
             logger.info("template repeated", extra={"action": "template.add", "added": False})
@@ -191,7 +194,7 @@ class EnrollService:
         )
 
     def remove_person(self, name: str) -> None:
-        """Removes a person's row, templates and images, and every model that knows them.
+        """Removes a person's row, templates and images, every model that knows them, and their name from detections.
 
         The row goes first: a training that runs meanwhile looks at it after publishing, and erases again. What an
         interrupted removal left behind is removed by the next.
@@ -204,6 +207,7 @@ class EnrollService:
         for blob in list(self._blobs.list(DATASET, prefix=f"{percent_safe(person_id)}/")):
             found |= self._blobs.delete(DATASET, blob.name)
         found |= self._registry.erase_person(person_id)
+        found |= self._forget(person_id)
         if not found:
             raise NotFound("nobody of that id is enrolled")
         logger.info("person removed", extra={"action": "person.remove"})
@@ -238,7 +242,7 @@ def _of_others(packs: Sequence[Pack], image: UInt8Array, face: Face) -> list[Emb
     found = []
     for pack in packs:
         try:
-            found.append(pack.embedder.embed([image], [face]))
+            found.append(pack.embedder.embed_reference([image], [face]))
         except InvalidInput:
             logger.info("no template of the other embedder", extra={"action": "template.other"})
     return found

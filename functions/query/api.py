@@ -76,6 +76,10 @@ class DetectionDocument(BaseModel):
     candidate: str | None = Field(
         examples=["headquarters/entrance/2026/01/02/20260102T030405678Z-a1b2-7-0.jpg"], description="The crop's blob."
     )
+    named_by: str | None = Field(
+        examples=[None], description="`group` when it got its name by the naming of a group; null from the matcher."
+    )
+    previous_person: str | None = Field(examples=[None], description="What the matcher said, when it was renamed.")
 
 
 class Detections(BaseModel):

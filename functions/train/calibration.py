@@ -105,9 +105,7 @@ def calibrate(
         threshold = fallback.threshold if own is None else max(fallback.threshold, float(trials.strangers.max()))
         facts |= {"calibrated": False, "why": "too few people to state a rate; the conservative default holds"}
         return Calibration(replace(fallback, threshold=threshold, midpoint=threshold), facts)
-    usual = own if curve is None else curve.similarity(people, target_fpir) + site.shift
-    weight = expected / (expected + (CURVE_ERRORS if curve else 0.0))
-    threshold = float(usual if own is None else weight * own + (1 - weight) * usual)  # type: ignore[operator]
+    weight, threshold = _weighed(own, expected, people, target_fpir, curve, site)
     slope, midpoint = _confidence(trials, threshold, _tail(trials, people, curve))
     facts |= _rate(trials, people, threshold, target_fpir, curve)
     facts |= {"calibrated": expected >= MIN_ERRORS, "weight_of_own_people": round(weight, 3), "site_shift": site.shift}
@@ -123,6 +121,19 @@ def calibrate(
     cameras = {name: threshold + shift - site.shift for name, (shift, _) in site.cameras.items()}
     facts["cameras"] = {name: {"threshold": cameras[name], "visits": n} for name, (_, n) in site.cameras.items()}
     return Calibration(Operating(threshold, slope, midpoint, cameras), facts)
+
+
+def _weighed(
+    own: float | None, expected: float, people: int, target_fpir: float, curve: ImpostorCurve | None, site: Site
+) -> tuple[float, float]:
+    """How much the gallery's own people weigh, and the threshold of all that is known."""
+    if curve is None:
+        return 1.0, float(own or 0.0)
+    usual = curve.similarity(people, target_fpir) + site.shift
+    if own is None:
+        return 0.0, usual
+    weight = expected / (expected + CURVE_ERRORS)
+    return weight, weight * own + (1 - weight) * usual
 
 
 def _from_trials(trials: Trials, people: int, target_fpir: float, curve: ImpostorCurve | None) -> float:

@@ -124,7 +124,7 @@ class Reembedder:
             face = _face_for(pack, pixels, known)
             if face is None:
                 return "without_face"
-            embeddings = pack.embedder.embed([pixels], [face])
+            embeddings = pack.embedder.embed_reference([pixels], [face])
             quality = known.quality if known else assess(pixels, face)
         template = Template(
             template_id=template_key(image.name, embeddings.embedder_id),

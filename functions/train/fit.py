@@ -326,8 +326,11 @@ def _bundle(gallery: Gallery, model: MatcherModel, request: FitRequest, facts: _
     return Bundle(manifest, files)
 
 
-def gather(templates: Iterable[Template], state: str, dimension: int) -> Gallery:
+def gather(templates: Iterable[Template], state: str | None, dimension: int) -> Gallery:
     """Stacks stored templates of one embedder, by person and then by id.
+
+    Args:
+        state: what the gallery is called; None: the hash of what is read here.
 
     Raises:
         InvalidInput: a template's embedding has another dimension.
@@ -344,7 +347,7 @@ def gather(templates: Iterable[Template], state: str, dimension: int) -> Gallery
         embeddings,
         np.array([index[t.person_id] for t in rows], dtype=np.intp),
         person_ids,
-        state,
+        gallery_hash([(t.person_id, t.template_id) for t in rows]) if state is None else state,
         tuple(t.template_id for t in rows),
         np.array([t.kept for t in rows], dtype=bool),
     )

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from shared.domain import Template, gallery_hash
+import numpy as np
+
+from shared.domain import UNKNOWN, Detection, Template, gallery_hash
 from shared.errors import EmbedderMismatch
 from shared.matching.bundle import Bundle
-from shared.matching.model import Operating, new_model_id
-from shared.ports import Clock, PersonRepository
+from shared.matching.model import Operating, camera_key, new_model_id
+from shared.ports import Clock, DetectionFilter, DetectionRepository, PersonRepository
+
+if TYPE_CHECKING:
+    from functions.train.calibration import Unknowns
+    from functions.train.fit import FitRequest, Gallery
+
+MOST_UNKNOWNS: Final = 5_000
+"""Unknown faces, the newest, that calibration asks: enough for a tenth's quantile, and a few seconds to read."""
+UNKNOWNS_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +41,19 @@ class Fitter:
 
     Args:
         settings: of an embedder, by its id.
+        detections: where the site's unknown faces are; None asks none.
     """
 
-    def __init__(self, *, people: PersonRepository, settings: Callable[[str], FitSettings], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        people: PersonRepository,
+        settings: Callable[[str], FitSettings],
+        clock: Clock,
+        detections: DetectionRepository | None = None,
+    ) -> None:
         self._people = people
+        self._detections = detections
         self._settings = settings
         self._clock = clock
 
@@ -42,17 +61,23 @@ class Fitter:
         """`gallery_hash` of an embedder's gallery."""
         return gallery_hash(self._people.template_keys(embedder_id))
 
-    def fit(self, embedder_id: str, progress: Callable[[float], None]) -> Bundle:
-        """A bundle ready to publish, of everybody who has a template of that embedder."""
+    def fit(self, embedder_id: str, progress: Callable[[float], None], live: Bundle | None = None) -> Bundle:
+        """A bundle ready to publish, of everybody who has a template of that embedder.
+
+        Args:
+            live: what answers now. Where only a few of many people have changed since, they alone are fitted.
+        """
+        from functions.train.fit import fit_bundle, refit_changed  # scikit-learn takes a second to import
+
         model_id = new_model_id(self._clock())
-        state = self.state(embedder_id)
-        return self.fit_to(
-            embedder_id,
-            self._people.list_templates(embedder_id=embedder_id),
-            state,
-            model_id=model_id,
-            progress=progress,
-        )
+        gallery = self._gather(embedder_id, self._people.list_templates(embedder_id=embedder_id), None)
+        progress(0.05)
+        if live is not None:
+            bundle = refit_changed(gallery, live, self._request(embedder_id, model_id, None))
+            if bundle is not None:
+                return bundle
+        request = self._request(embedder_id, model_id, self._unknowns(embedder_id))
+        return fit_bundle(gallery, request, lambda share: progress(0.1 + 0.9 * share))
 
     def fit_to(
         self,
@@ -68,17 +93,43 @@ class Fitter:
         Raises:
             EmbedderMismatch: one of them is of another embedder.
         """
-        from functions.train.fit import fit_bundle, gather  # scikit-learn takes a second to import
+        from functions.train.fit import fit_bundle
+
+        gallery = self._gather(embedder_id, templates, state)
+        return fit_bundle(gallery, self._request(embedder_id, model_id, None), progress)
+
+    def _gather(self, embedder_id: str, templates: Iterable[Template], state: str | None) -> Gallery:
+        from functions.train.fit import gather
+
+        dimension = int(self._settings(embedder_id).embedder["dimension"])
+        return gather(_only_of(embedder_id, templates), state, dimension)
+
+    def _request(self, embedder_id: str, model_id: str, unknowns: Unknowns | None) -> FitRequest:
+        from functions.train.fit import FitRequest
 
         settings = self._settings(embedder_id)
-        gallery = gather(_only_of(embedder_id, templates), state, int(settings.embedder["dimension"]))
-        return fit_bundle(
-            gallery,
-            model_id=model_id,
-            embedder=settings.embedder,
-            fallback=settings.fallback,
-            target_fpir=settings.target_fpir,
-            progress=progress,
+        return FitRequest(model_id, settings.embedder, settings.fallback, settings.target_fpir, unknowns)
+
+    def _unknowns(self, embedder_id: str) -> Unknowns | None:
+        """The newest unknown faces of that embedder, at most `MOST_UNKNOWNS`."""
+        from functions.train.calibration import Unknowns
+
+        found: list[Detection] = []
+        continuation: str | None = None
+        for _ in range(MOST_UNKNOWNS // UNKNOWNS_PAGE if self._detections else 0):
+            page = self._detections.list(  # type: ignore[union-attr]
+                DetectionFilter(person_id=UNKNOWN), page_size=UNKNOWNS_PAGE, continuation=continuation
+            )
+            found += [d for d in page.detections if d.embedder_id == embedder_id and d.embedding is not None]
+            if (continuation := page.continuation) is None:
+                break
+        if not found:
+            return None
+        cameras = [camera_key(detection.site, detection.camera) for detection in found]
+        return Unknowns(
+            np.stack([detection.embedding for detection in found if detection.embedding is not None]),
+            cameras,
+            [f"{camera}/{d.track or d.id}" for camera, d in zip(cameras, found, strict=True)],
         )
 
 

@@ -24,8 +24,11 @@ Progress = Callable[[float], None]
 class Templates(Protocol):
     """The part of `fit.Gallery` that is needed here."""
 
-    embeddings: Float32Array
-    people: NDArray[np.intp]
+    @property
+    def embeddings(self) -> Float32Array: ...
+
+    @property
+    def people(self) -> NDArray[np.intp]: ...
 
     @property
     def count(self) -> int: ...

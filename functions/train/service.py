@@ -17,7 +17,7 @@ from functions.train.embed import Reembedder
 from functions.train.fitting import Fitter
 from shared import telemetry
 from shared.domain import Job, format_time, gallery_hash
-from shared.errors import Busy, Conflict, IntegrityError, PermanentError, TransientError
+from shared.errors import Busy, Conflict, IntegrityError, PermanentError, TransientError, UnknownSchema
 from shared.matching.bundle import Bundle, Manifest
 from shared.messages import TRAIN_QUEUE, TrainRequest
 from shared.model_registry import ModelRegistry
@@ -214,7 +214,7 @@ class TrainService:
         for _ in range(ATTEMPTS):
             embedder_id = ruling(self._registry, self._packs)
             self._catch_up(embedder_id, progress)
-            bundle = self._fitter.fit(embedder_id, progress)
+            bundle = self._fitter.fit(embedder_id, progress, self._live(embedder_id))
             try:
                 self._registry.publish(bundle)
             except Conflict:
@@ -229,6 +229,15 @@ class TrainService:
                 "calibration": dict(manifest.calibration),
             }
         raise Busy("the gallery keeps changing; train again")
+
+    def _live(self, embedder_id: str) -> Bundle | None:
+        """What answers now, as far as it is sound and of that embedder."""
+        try:
+            pointer = self._registry.pointer()
+            bundle = None if pointer is None else self._registry.load(pointer)
+        except (IntegrityError, UnknownSchema):
+            return None
+        return bundle if bundle and bundle.manifest.embedder["embedder_id"] == embedder_id else None
 
     def _catch_up(self, embedder_id: str, progress: Callable[[float], None]) -> None:
         """While the embedder is being changed: whoever was enrolled in a process that did not know it yet."""

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from local.cli import alerts, edge, enroll, gallery, migration, models, people, poison, recognize, token
+from local.cli import alerts, edge, enroll, gallery, groups, migration, models, people, poison, recognize, token
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.evaluate import evaluate
@@ -33,6 +33,7 @@ app.command()(people.remove)
 app.command()(people.whereis)
 app.command()(people.detections)
 app.command()(evaluate)
+app.add_typer(groups.app, name="groups")
 app.add_typer(edge.app, name="edge")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(poison.app, name="poison")

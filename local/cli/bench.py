@@ -16,6 +16,7 @@ class Benchmark(StrEnum):
     RECOGNITION = "recognition"
     QUALITY = "quality"
     HYGIENE = "hygiene"
+    GROUPING = "grouping"
     THROUGHPUT = "throughput"
     RELIABILITY = "reliability"
     COLD_START = "cold_start"

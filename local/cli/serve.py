@@ -61,6 +61,7 @@ def serve(
         # Bindings name app settings; on the platform these come from the portal, here from the typed settings.
         env = dict(os.environ) | {
             "FACERELAY_TRAIN_SCHEDULE": settings.train_schedule,
+            "FACERELAY_GROUP_SCHEDULE": settings.group_schedule,
             "FACERELAY_RETENTION_SCHEDULE": settings.retention_schedule,
         }
         threading.Thread(target=_warm_up, args=(services,), name="warm-up", daemon=True).start()

@@ -220,7 +220,7 @@ class _Bench:
         enrolled = mated and photo.person in model.person_ids
         own, rank = float("nan"), 0
         if enrolled and identity.nearest is not None:
-            similarities = model.similarities(found.embedding[None])[0]
+            similarities = model.similarities(found.embedding.of(model.embedder_id))[0]
             place = model.person_ids.index(photo.person)
             own = float(similarities[place])
             rank = rank_of(similarities, place, model.person_ids.index(identity.nearest))
@@ -237,7 +237,7 @@ class _Bench:
             confidence=identity.confidence,
             own=own,
             rank=rank,
-            crop=self._template(identity.person_id, found.embedding) if wrongly else None,
+            crop=self._template(identity.person_id, found.embedding.vectors[0]) if wrongly else None,
         )
 
     def _template(self, person: str, embedding: Float32Array) -> tuple[bytes, tuple[float, float, float, float]]:

@@ -113,8 +113,10 @@ def load_matcher(bundle: Bundle) -> MatcherModel:
             model_id=manifest.model_id,
             embedder_id=str(manifest.embedder["embedder_id"]),
             person_ids=person_ids,
+            mean=loaded["mean"],
+            weights=loaded["weights"],
+            bias=loaded["bias"],
             operating=Operating(**manifest.operating),
-            **loaded,
         )
     except (InvalidInput, ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"model {manifest.model_id} is unreadable: {type(error).__name__}") from error

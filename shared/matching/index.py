@@ -113,7 +113,8 @@ def open_index(weights: Float32Array, bias: Float32Array) -> PersonIndex:
 def _best(similarities: Float32Array, count: int) -> NDArray[np.intp]:
     """(N, count) columns of the largest of each row, falling."""
     if count == 1:
-        return np.argmax(similarities, axis=1)[:, None]
+        best: NDArray[np.intp] = np.argmax(similarities, axis=1)[:, None]
+        return best
     unordered = np.argpartition(-similarities, min(count, similarities.shape[1]) - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(similarities, unordered, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(unordered, order, axis=1)
+    return np.asarray(np.take_along_axis(unordered, order, axis=1), np.intp)

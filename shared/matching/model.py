@@ -94,7 +94,7 @@ class MatcherModel:
         mean: (D,) float32, subtracted from every embedding.
         weights: (C, D) float32, one row a person.
         bias: (C,) float32.
-        index: finds the most similar people; by default over these arrays.
+        index: finds the most similar people; None makes one over these arrays.
     """
 
     model_id: str
@@ -104,7 +104,7 @@ class MatcherModel:
     weights: Float32Array
     bias: Float32Array
     operating: Operating
-    index: PersonIndex = field(default=None, repr=False)  # type: ignore[assignment]
+    index: PersonIndex | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         people, dimension = len(self.person_ids), self.mean.shape[0]
@@ -145,6 +145,7 @@ class MatcherModel:
         threshold = self.operating.at(camera)
         if not self.person_ids or not len(embeddings):
             return [Identity(UNKNOWN, 0.0, 0.0, threshold)] * len(embeddings)
+        assert self.index is not None  # noqa: S101 - __post_init__ has made one
         rows, similarities = self.index.nearest(self.centre(embeddings), 1)
         confidences = self.operating.confidence(similarities[:, 0])
         return [

@@ -124,6 +124,17 @@ class CornerBoxesTable(_Table):
 DetectorTable = Annotated[MtcnnTable | YunetTable | CornerBoxesTable, Field(discriminator="kind")]
 
 
+class ImpostorsTable(_Table):
+    """How similar strangers come to the nearest of N people; see `matching.impostors.ImpostorCurve`."""
+
+    base: float
+    people: float
+    rarity: float
+    people_people: float
+    people_rarity: float
+    rarity_rarity: float
+
+
 class EmbedderTable(_Table):
     """An ONNX network from one face to one vector, and the way it is fed.
 
@@ -139,6 +150,7 @@ class EmbedderTable(_Table):
         duplicate_similarity: cosine from which two templates of one person are taken for the same photograph.
         impostor_similarity: cosine that one in a hundred pairs of different people reaches; judges the templates of
             galleries too small to measure it.
+        impostors: how similar strangers come to the nearest of N people; None of an embedder where nobody measured it.
     """
 
     file: str
@@ -155,6 +167,7 @@ class EmbedderTable(_Table):
     default_threshold: float = Field(gt=-1, lt=1)
     duplicate_similarity: float = Field(0.95, gt=0, le=1)
     impostor_similarity: float = Field(0.4, gt=-1, lt=1)
+    impostors: ImpostorsTable | None = None
 
 
 class PackTable(_Table):

@@ -20,7 +20,7 @@ import pytest
 
 from shared.access import Scope
 from shared.domain import CANDIDATES
-from shared.messages import ALERT_QUEUE, TRAIN_QUEUE
+from shared.messages import ALERT_QUEUE, GROUP_QUEUE, TRAIN_QUEUE
 from tests.conformance import payloads
 from tests.conformance.worker import RefusedError, TypedData, Worker
 
@@ -187,6 +187,16 @@ def test_the_timer_asks_for_a_training_when_the_gallery_has_changed(enrolled: Cl
     assert enrolled.waiting(TRAIN_QUEUE)["kind"] == "fit"
 
 
+def test_unknown_faces_are_grouped_when_asked_and_at_night(cloud: Cloud) -> None:
+    job = cloud.http("group_http", status=202)
+    request = cloud.waiting(GROUP_QUEUE)
+    assert (request["job_id"], request["kind"]) == (job["job_id"], "group")
+    assert cloud.invoke("group_queue", job_id=job["job_id"]) is None
+    assert cloud.http("api_http_job", job_id=job["job_id"])["status"] == "succeeded"
+    assert cloud.invoke("group_timer") is None
+    assert cloud.waiting(GROUP_QUEUE)["kind"] == "group"
+
+
 def test_a_message_that_nobody_could_read_fails_so_that_the_host_retries(enrolled: Cloud) -> None:
     payload = payloads.load("train_queue", job_id="0")
     with pytest.raises(RefusedError, match="ValidationError"):
@@ -215,10 +225,10 @@ def test_a_removed_person_is_gone(seen: Cloud) -> None:
 
 BASIS = """
 import azure.functions as func
-import functions.enroll, functions.query, functions.recognize, functions.train
+import functions.enroll, functions.group, functions.query, functions.recognize, functions.train
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
-for area in (functions.recognize, functions.enroll, functions.train, functions.query):
+for area in (functions.recognize, functions.enroll, functions.train, functions.group, functions.query):
     app.register_functions(area.bp)
 """
 BROKEN = {

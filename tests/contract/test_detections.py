@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from shared.errors import InvalidInput
 from shared.ports import DetectionFilter, DetectionRepository
 from tests.contract.racing import race
 
+MONTH = timedelta(days=30)
 START = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
 
@@ -92,6 +94,63 @@ def test_one_is_found_by_its_id(detections: DetectionRepository) -> None:
     assert found.embedding is not None and found.embedding.tolist() == pytest.approx([0.6, 0.8])
     for nothing in ("id0002", "o0002", "outcome:o0002", "", "a/b"):
         assert detections.get(nothing) is None
+
+
+def test_a_change_replaces_what_was_there(detections: DetectionRepository) -> None:
+    made = make_detection(1, person_id=UNKNOWN, embedding=np.array([0.6, 0.8], np.float32))
+    detections.add(made)
+    detections.add(make_detection(2, person_id=UNKNOWN))
+    named = replace(made, person_id="ann", named_by="group", previous_person=UNKNOWN, embedding=None)
+    changed = detections.change("id0001", lambda found: named, kept_for=MONTH)
+    assert changed is named
+    stored = detections.get("id0001")
+    assert stored is not None and stored.embedding is None
+    for name in Detection.__slots__:
+        assert getattr(stored, name) == getattr(named, name), name
+    assert ids(detections, DetectionFilter(person_id="ann")) == ["id0001"]
+    assert ids(detections, DetectionFilter(person_id=UNKNOWN)) == ["id0002"]
+    other = detections.get("id0002")
+    assert other is not None and (other.named_by, other.previous_person) == (None, None)
+
+
+def test_a_change_sees_the_detection_and_may_leave_it(detections: DetectionRepository) -> None:
+    made = make_detection(1, person_id=UNKNOWN, embedding=np.array([0.6, 0.8], np.float32))
+    detections.add(made)
+    seen: list[Detection] = []
+    assert detections.change("id0001", seen.append, kept_for=MONTH) is None  # type: ignore[arg-type]
+    assert seen[0].id == "id0001" and seen[0].embedding is not None
+    stored = detections.get("id0001")
+    assert stored is not None and stored.person_id == UNKNOWN and stored.embedding is not None
+
+
+@pytest.mark.parametrize("nothing", ["id0002", "o0001", "outcome:o0001", "", "a/b"])
+def test_what_is_not_there_is_not_changed(detections: DetectionRepository, nothing: str) -> None:
+    detections.add(make_detection(1))
+    detections.record_outcome(make_outcome(1))
+
+    def never(found: Detection) -> Detection:
+        raise AssertionError(found)
+
+    assert detections.change(nothing, never, kept_for=MONTH) is None
+
+
+def test_a_change_that_fails_changes_nothing(detections: DetectionRepository) -> None:
+    detections.add(make_detection(1))
+    with pytest.raises(ZeroDivisionError):
+        detections.change("id0001", lambda found: replace(found, similarity=1 / 0), kept_for=MONTH)
+    stored = detections.get("id0001")
+    assert stored is not None and stored.similarity == 0.812345
+
+
+def test_of_many_changes_at_once_none_is_lost(detections: DetectionRepository) -> None:
+    detections.add(make_detection(1, named_by=""))
+
+    def add_one(number: int) -> object:
+        return detections.change("id0001", lambda d: replace(d, named_by=f"{d.named_by}{number}"), kept_for=MONTH)
+
+    assert all(race(6, add_one))
+    stored = detections.get("id0001")
+    assert stored is not None and sorted(stored.named_by or "") == list("012345")
 
 
 def test_the_same_id_is_added_once(detections: DetectionRepository) -> None:

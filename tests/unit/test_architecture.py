@@ -62,6 +62,9 @@ CONTRACTS = BASE | {"shared.ports", "shared.messages"}
 TIMING = {"shared.telemetry", "opentelemetry.trace"}
 """Spans are opened where the work is done; their exporter is chosen by the composition root."""
 
+FIT = ("hygiene", "likeness", "openset", "scoring", "svm", "calibration")
+"""What `functions/train/fit.py` puts together."""
+
 RULES: list[tuple[list[str], set[str]]] = [
     (["shared/errors.py"], {"numpy"}),
     (["shared/domain.py", "shared/spelling.py"], {"numpy", "shared.errors", "shared.spelling"}),
@@ -107,8 +110,19 @@ RULES: list[tuple[list[str], set[str]]] = [
     ),
     (["functions/train/hygiene.py", "functions/train/likeness.py"], BASE | {"functions.train.likeness"}),
     (
+        [f"functions/group/{part}.py" for part in ("service", "runs", "naming", "store", "linking", "state")],
+        CONTRACTS | {"shared.matching", "shared.telemetry", "functions.group", "functions.jobs"},
+    ),
+    (["functions/group/cluster.py"], BASE | {"shared.matching"}),
+    (["functions/group/corrections.py"], BASE | {"functions.group.cluster"}),
+    (["functions/jobs.py"], CONTRACTS),
+    (
         ["functions/train/fit.py"],
-        BASE | {"shared.matching", "sklearn", "joblib"},
+        BASE | {"shared.matching", "sklearn", "joblib"} | {f"functions.train.{part}" for part in FIT},
+    ),
+    (
+        [f"functions/train/{part}.py" for part in FIT],
+        BASE | {"shared.matching", "scipy"} | {f"functions.train.{part}" for part in FIT},
     ),
 ]
 

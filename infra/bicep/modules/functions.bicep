@@ -132,6 +132,7 @@ var appSettings = {
   FACERELAY_MANAGED_IDENTITY_CLIENT_ID: identityClientId
   FACERELAY_MODEL_CACHE: '/home/site/wwwroot/weights'
   FACERELAY_TRAIN_SCHEDULE: '0 */5 * * * *'
+  FACERELAY_GROUP_SCHEDULE: '0 0 3 * * *'
   FACERELAY_CANDIDATE_RETENTION_DAYS: string(candidateRetentionDays)
   FACERELAY_DETECTION_RETENTION_DAYS: string(detectionRetentionDays)
 }

@@ -29,6 +29,7 @@ var dataContainers = [
   'dataset'
   'models'
   'erasures'
+  'groups'
 ]
 var hostContainers = [
   'deployments'
@@ -39,6 +40,8 @@ var queueNames = [
   'train-requests-poison'
   'alert-requests'
   'alert-requests-poison'
+  'group-requests'
+  'group-requests-poison'
   'webjobs-blobtrigger-poison'
 ]
 

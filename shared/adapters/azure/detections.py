@@ -6,7 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -27,12 +28,13 @@ from shared.adapters.azure.documents import (
     outcome_document,
     outcome_from,
 )
-from shared.domain import Detection, Outcome
-from shared.errors import InvalidInput
-from shared.ports import DetectionFilter, DetectionPage
+from shared.domain import Detection, Outcome, utc_now
+from shared.errors import InvalidInput, StoreUnavailable
+from shared.ports import Clock, DetectionFilter, DetectionPage
 
 _MAX_PAGE: Final = 1_000
 _DIGEST_BYTES: Final = 12
+_ATTEMPTS: Final = 20
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -46,10 +48,14 @@ class CosmosDetectionRepository:
     Everything that is asked for by time is one range of the property `sort`: kind, falling time, id. A continuation
     token is a place in that range, with a digest that ties it to its question. It is no secret: whoever makes one up
     gets another page of an answer that they may have anyway.
+
+    Args:
+        clock: gives UTC-aware times.
     """
 
-    def __init__(self, database: CosmosDatabase) -> None:
+    def __init__(self, database: CosmosDatabase, clock: Clock = utc_now) -> None:
         self._container = database.container(DETECTIONS)
+        self._clock = clock
 
     def add(self, detection: Detection) -> bool:
         return self._container.create(detection_document(detection))
@@ -59,6 +65,21 @@ class CosmosDetectionRepository:
             return None
         document = self._container.read(detection_id, detection_id)
         return None if document is None else detection_from(document)
+
+    def change(
+        self, detection_id: str, how: Callable[[Detection], Detection | None], *, kept_for: timedelta
+    ) -> Detection | None:
+        for _ in range(_ATTEMPTS):
+            live = None if detection_id.startswith(PREFIXES) else self._container.read(detection_id, detection_id)
+            changed = None if live is None else how(detection_from(live))
+            if live is None or changed is None:
+                return None
+            # A container's time-to-live counts from the last write: this one must not lend the detection another life.
+            left_s = math.ceil((changed.processed_at + kept_for - self._clock()).total_seconds())
+            document = {**detection_document(changed), "ttl": max(1, left_s)}
+            if self._container.replace(document, live["_etag"]):
+                return changed
+        raise StoreUnavailable("a detection changes faster than it can be changed")
 
     def last_of(self, person_id: str) -> Detection | None:
         page = self.list(DetectionFilter(person_id=person_id), page_size=1)

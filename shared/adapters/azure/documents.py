@@ -163,11 +163,14 @@ _AS_IT_IS: Final = (
     "track",
     "candidate",
 )
+_CHANGED_LATER: Final = ("named_by", "previous_person")
+"""Only in documents of detections that were changed after they were stored."""
 
 
 def detection_document(detection: Detection) -> Document:
     return {
         **{name: getattr(detection, name) for name in _AS_IT_IS},
+        **{name: value for name in _CHANGED_LATER if (value := getattr(detection, name)) is not None},
         "sort": newest_first(detection.captured_at, detection.id),
         "captured_at": time_text(detection.captured_at),
         "processed_at": time_text(detection.processed_at),
@@ -182,6 +185,8 @@ def detection_from(document: Mapping[str, Any]) -> Detection:
     frame_box, face_box = document["frame_box"], document["face_box"]
     return Detection(
         **{name: document[name] for name in _AS_IT_IS},
+        named_by=document.get("named_by"),
+        previous_person=document.get("previous_person"),
         captured_at=time_of(document["captured_at"]),
         processed_at=time_of(document["processed_at"]),
         frame_box=None if frame_box is None else (frame_box[0], frame_box[1], frame_box[2], frame_box[3]),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared.adapters.local.continuation import Continuations
@@ -44,6 +44,21 @@ class LocalDetectionRepository:
         with self._store.reading() as db:
             row = db.execute("SELECT * FROM detections WHERE id = ?", (detection_id,)).fetchone()
         return None if row is None else _detection(row)
+
+    def change(
+        self, detection_id: str, how: Callable[[Detection], Detection | None], *, kept_for: timedelta
+    ) -> Detection | None:
+        with self._store.transaction() as db:
+            live = self.get(detection_id)
+            changed = None if live is None else how(live)
+            if changed is None:
+                return None
+            embedding = None if changed.embedding is None else embedding_bytes(changed.embedding)
+            db.execute(
+                "UPDATE detections SET person_id = ?, document = ?, embedding = ? WHERE id = ?",
+                (changed.person_id, _document(changed), embedding, detection_id),
+            )
+        return changed
 
     def last_of(self, person_id: str) -> Detection | None:
         page = self.list(DetectionFilter(person_id=person_id), page_size=1)
@@ -154,6 +169,8 @@ def _document(detection: Detection) -> str:
             "face_box": detection.face_box,
             "quality": asdict(detection.quality),
             "candidate": detection.candidate,
+            "named_by": detection.named_by,
+            "previous_person": detection.previous_person,
         }
     )
 
@@ -172,6 +189,8 @@ def _detection(row: sqlite3.Row) -> Detection:
         quality=quality_from(document["quality"]),
         candidate=document["candidate"],
         embedding=None if row["embedding"] is None else embedding_array(row["embedding"]),
+        named_by=document.get("named_by"),
+        previous_person=document.get("previous_person"),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from io import BytesIO
 
 import pytest
@@ -13,7 +15,7 @@ from pydantic import SecretStr
 from functions.services import Services
 from shared.bootstrap import build, open_blob_store
 from shared.domain import CANDIDATES, DATASET, UNKNOWN, Candidate, sha256_hex, utc_now
-from shared.messages import TRAIN_QUEUE, TrainRequest
+from shared.messages import GROUP_QUEUE, TRAIN_QUEUE, GroupRequest, TrainRequest
 from shared.ports import DetectionFilter
 from shared.settings import Settings
 from shared.vision.assets import ModelCache
@@ -168,3 +170,45 @@ def test_the_embedder_is_changed_and_changed_back(services: Services) -> None:
         assert answer() == before
     templates = services.runtime.stores.people.list_templates()
     assert [template.embedder_id for template in templates] == [switched.source] * 2
+
+
+def test_strangers_are_grouped_corrected_and_named(
+    services: Services, settings: Settings, crop: Callable[[str], tuple[Candidate, bytes]]
+) -> None:
+    gateway, groups = open_blob_store(settings), services.groups()
+    for number, name in enumerate(("demo_obama", "demo_obama2", "demo_obama3", "demo_biden")):
+        candidate, data = crop(name)
+        candidate = replace(candidate, captured_at=candidate.captured_at - timedelta(minutes=number))
+        gateway.put(CANDIDATES, candidate.blob_name, data, metadata=candidate.to_metadata(), content_type="image/jpeg")
+        assert services.detections().store_candidate(candidate.blob_name, data, candidate.to_metadata()).faces == 1
+    group_until_done(services)
+    (group,) = groups.service.list().groups
+    faces = groups.service.faces(group.group_id).detections
+    assert len(faces) == 3
+    groups.service.split(group.group_id, [faces[0].id])
+    group_until_done(services)
+    kept = {found.group_id: found.ids for found in groups.service.list().groups}
+    assert kept.pop(group.group_id) == {faces[1].id, faces[2].id}
+    ((new_id, alone),) = kept.items()
+    assert alone == {faces[0].id}
+
+    groups.service.merge(group.group_id, new_id, withdraw=True)
+    groups.service.name(group.group_id, "Barack Obama")
+    group_until_done(services)
+    assert services.query().image_counts() == [("barack_obama", 3)]
+    named = services.query().detections(DetectionFilter(person_id="barack_obama")).detections
+    assert {(d.named_by, d.previous_person, d.embedding is None) for d in named} == {("group", UNKNOWN, True)}
+    assert len(named) == 3 and groups.service.list().groups == []
+
+    services.enroll().remove_person("Barack Obama")
+    assert services.query().detections(DetectionFilter(person_id="barack_obama")).detections == []
+
+
+def group_until_done(services: Services) -> None:
+    """Asks for a grouping and runs the queue's messages, as the trigger does."""
+    services.groups().service.request_run()
+    queue = services.runtime.stores.queue
+    while messages := queue.receive(GROUP_QUEUE):
+        job = services.groups().jobs.run(GroupRequest.model_validate_json(messages[0].body))
+        assert job.status == "succeeded", job.error
+        assert queue.delete(messages[0])

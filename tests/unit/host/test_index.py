@@ -150,7 +150,8 @@ def test_a_host_json_that_cannot_be_used_is_told(tmp_path: Path, text: str) -> N
 def test_one_setting_rules_the_decorator_and_the_host(setting: dict[str, str], source: str, event_grid: bool) -> None:
     program = (
         "import json, os; from function_app import app; from local.host.index import index;"
-        "env = {'FACERELAY_TRAIN_SCHEDULE': '0 0 * * * *', **os.environ};"
+        "due = '0 0 * * * *';"
+        "env = {'FACERELAY_TRAIN_SCHEDULE': due, 'FACERELAY_GROUP_SCHEDULE': due, **os.environ};"
         "(trigger,) = [f.get_trigger() for f in app.get_functions() if f.get_trigger().type == 'blobTrigger'];"
         "(blob,) = index(app, env).blobs;"
         "print(json.dumps([trigger.get_dict_repr()['source'], blob.event_grid]))"
