@@ -20,6 +20,8 @@ from shared.errors import InvalidInput
 from shared.matching.model import centre
 
 GALLERY_TEMPLATES = 3
+MOST_PROBES = 7
+"""Of one person: a few celebrities have most of the images, and should not have most of the say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +154,7 @@ class OpenSet:
 
     Attributes:
         gallery: three images of each person with at least four.
-        mated: the other images of those people.
+        mated: up to `MOST_PROBES` other images of each of those people.
         non_mated: the images of people with one image only.
         strangers: the images of everybody who cannot be enrolled: with one to three.
     """
@@ -173,7 +175,7 @@ def open_set(photographs: Photographs, seed: int) -> OpenSet:
         if len(images) > GALLERY_TEMPLATES:
             images = random.permutation(images)
             gallery.append(images[:GALLERY_TEMPLATES])
-            mated.append(images[GALLERY_TEMPLATES:])
+            mated.append(images[GALLERY_TEMPLATES : GALLERY_TEMPLATES + MOST_PROBES])
         elif len(images) == 1:
             non_mated.append(images)
         else:

@@ -26,7 +26,7 @@ from bench.lfw import OpenSet, Photographs, open_set, verification
 from bench.report import console, print_figures, write_report
 from bench.report import run as run_bench
 from functions.train.fit import FitRequest, Gallery, fit_bundle
-from shared.domain import Float32Array, sha256_hex
+from shared.domain import SECOND_LOOK, Float32Array, sha256_hex
 from shared.matching.bundle import Bundle, load_matcher
 from shared.matching.model import MatcherModel, Operating
 from shared.settings import Settings
@@ -64,8 +64,13 @@ class Bench:
         return fit_bundle(gallery, FitRequest("bench", table.model_dump(), fallback, self.target_fpir))
 
     def search(self, model: MatcherModel, images: NDArray[np.intp]) -> tuple[Float32Array, NDArray[np.bool_]]:
-        """Highest similarity of each image, and whether it is the right person's. No face: no similarity."""
+        """Highest similarity of each image, and whether it is the right person's. No face: no similarity.
+
+        Where it is close, at the second look, as `Recognizer` does it.
+        """
         similarities = model.similarities(self.embedded.embeddings[images])
+        close = np.abs(similarities.max(axis=1) - model.operating.threshold) <= SECOND_LOOK
+        similarities[close] = model.similarities(self.embedded.references[images[close]])
         similarities[~self.embedded.found[images]] = -np.inf
         nearest = np.array(model.person_ids)[similarities.argmax(axis=1)]
         right = (nearest == np.array(self.photographs.people)[images]) & self.embedded.found[images]
@@ -108,9 +113,16 @@ def operating(bench: Bench, model: MatcherModel, draw: OpenSet) -> dict[str, flo
 
 
 def threshold_at(strangers: Float32Array, fpir: float) -> float:
-    """Smallest threshold that at most `fpir` of the strangers reach."""
-    allowed = int(fpir * len(strangers))
-    return float(np.nextafter(np.sort(strangers)[::-1][allowed], np.float32(np.inf)))
+    """The threshold that further strangers are expected to reach at a rate of `fpir`.
+
+    Of n, the k-th highest is reached by the next with probability k / (n + 1); between two it is interpolated.
+    """
+    highest = np.sort(strangers)[::-1]
+    place = fpir * (len(highest) + 1) - 1
+    below = int(np.clip(np.floor(place), 0, len(highest) - 2))
+    share = float(np.clip(place - below, 0.0, 1.0))
+    between = (1 - share) * highest[below] + share * highest[below + 1]
+    return float(np.nextafter(np.float32(between), np.float32(np.inf)))
 
 
 def some_people(bench: Bench, images: NDArray[np.intp], count: int | None, seed: int) -> NDArray[np.intp]:

@@ -330,7 +330,7 @@ def sample(draw: OpenSet, mated: int | None, strangers: int | None, seed: int) -
     def some(images: NDArray[np.intp], count: int | None) -> NDArray[np.intp]:
         return images if count is None else np.sort(random.permutation(images)[:count])
 
-    return OpenSet(draw.gallery, some(draw.mated, mated), some(draw.non_mated, strangers))
+    return replace(draw, mated=some(draw.mated, mated), non_mated=some(draw.non_mated, strangers))
 
 
 def main() -> None:

@@ -34,6 +34,9 @@ UInt8Array = NDArray[np.uint8]
 
 CANDIDATE_SCHEMA: Final = 1
 
+SECOND_LOOK: Final = 0.1
+"""Similarity to either side of the threshold, see `Identity.close`."""
+
 CANDIDATES: Final = "candidates"
 DATASET: Final = "dataset"
 MODELS: Final = "models"
@@ -281,6 +284,11 @@ class Identity:
     @property
     def known(self) -> bool:
         return self.person_id != UNKNOWN
+
+    @property
+    def close(self) -> bool:
+        """Whether so little separates a person from a stranger that a second look is worth its time."""
+        return self.nearest is not None and abs(self.similarity - self.threshold) <= SECOND_LOOK
 
 
 def detection_id(blob_name: str, content_sha256: str, face_index: int) -> str:

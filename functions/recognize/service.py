@@ -31,7 +31,7 @@ from shared.domain import (
     sha256_hex,
 )
 from shared.errors import IntegrityError, InvalidInput, PermanentError
-from shared.matching.model import MatcherModel
+from shared.matching.model import MatcherModel, camera_key
 from shared.ports import Clock, DetectionRepository, Detector
 from shared.serving import Serving
 from shared.vision.decode import ImageLimits, decode_image
@@ -100,35 +100,50 @@ class Recognizer:
                 faces = list(serving.pack.detector.detect(image))
             return self._identify(serving, image, faces[: self._max_faces])
 
-    def recognize_crop(self, data: bytes) -> RecognizedFace | None:
+    def recognize_crop(self, data: bytes, camera: str | None = None) -> RecognizedFace | None:
         """The face that an edge crop was taken for: the one nearest its centre, or None when there is none.
 
         The crop tells how large its face can be, so the detector looks at two or three scales instead of eleven.
+
+        Args:
+            camera: that took it, see `matching.model.camera_key`: it may have a threshold of its own.
         """
         with self._slot:
             image, serving = self._decode(data), self._serving()
             with telemetry.stage("detect"):
                 face = most_central(image, _detect_in_crop(serving.pack.detector, image))
-            return self._identify(serving, image, [face])[0] if face is not None else None
+            return self._identify(serving, image, [face], camera)[0] if face is not None else None
 
     def _decode(self, data: bytes) -> UInt8Array:
         with telemetry.stage("decode"):
             return decode_image(data, self._limits)
 
-    def _identify(self, serving: Serving, image: UInt8Array, faces: list[Face]) -> list[RecognizedFace]:
+    def _identify(
+        self, serving: Serving, image: UInt8Array, faces: list[Face], camera: str | None = None
+    ) -> list[RecognizedFace]:
         if not faces:
             return []
         with telemetry.stage("embed"):
             embeddings = serving.pack.embedder.embed([image] * len(faces), faces)
         with telemetry.stage("identify"):
-            identities = serving.model.identify(embeddings)
+            identities = serving.model.identify(embeddings, camera)
         recognized = []
         for index, (face, identity) in enumerate(zip(faces, identities, strict=True)):
             quality = assess(image, face)
-            rejected = self._gate.reason(quality)
-            found = RecognizedFace(face, quality, rejected, identity, embeddings.row(index), serving.model)
-            recognized.append(found)
+            rejected, embedding = self._gate.reason(quality), embeddings.row(index)
+            if rejected is None and identity.close:
+                embedding, identity = _look_again(serving, image, face, camera)
+            recognized.append(RecognizedFace(face, quality, rejected, identity, embedding, serving.model))
         return recognized
+
+
+def _look_again(serving: Serving, image: UInt8Array, face: Face, camera: str | None) -> tuple[Embeddings, Identity]:
+    """As templates are embedded: it takes longer, and is worth it where little separates a person from a stranger."""
+    with telemetry.stage("embed"):
+        embedding = serving.pack.embedder.embed_reference([image], [face])
+    with telemetry.stage("identify"):
+        (identity,) = serving.model.identify(embedding, camera)
+    return embedding, identity
 
 
 def _detect_in_crop(detector: Detector, image: UInt8Array) -> Sequence[Face]:
@@ -221,7 +236,7 @@ class DetectionService:
         return outcome
 
     def _recognize_candidate(self, name: str, data: bytes, candidate: Candidate) -> tuple[str, str | None]:
-        found = self._recognizer.recognize_crop(data)
+        found = self._recognizer.recognize_crop(data, camera_key(candidate.site, candidate.camera))
         if found is None:
             return "rejected", "no_face"
         if found.rejected is not None:

@@ -36,8 +36,8 @@ MIN_VISITS: Final = 300
 """Visits of unknown faces, of a site or a camera, from which they are asked."""
 MOST_SHIFT: Final = 0.1
 """Similarity by which unknown faces may move a threshold: more than that, and they are not strangers."""
-STRANGER_SHARE: Final = 0.8
-"""Of the faces that confidence speaks of: four strangers come by for each person who is enrolled."""
+STRANGER_SHARE: Final = 0.9
+"""Of the faces that confidence speaks of: nine strangers come by for each person who is enrolled."""
 STATED_SIZES: Final = (10, 100, 1_000, 10_000)
 """Sizes of gallery for which the manifest states the threshold, besides the gallery's own."""
 _ANCHORS: Final = (0.01, 0.001)

@@ -128,7 +128,11 @@ class Chosen:
 
 
 def choose(gallery: Gallery, target_fpir: float, progress: Progress) -> Chosen:
-    """Tries each kind of matcher on people left out; the highest TPIR at the target wins, then the higher rank 1."""
+    """Tries each kind of matcher on people left out.
+
+    The highest TPIR at the target wins, when it is higher than the usual matcher's by more than two standard errors, in
+    which every person counts once; else the usual one stays: of few people, the best of three is mostly luck.
+    """
     if gallery.count < 2 * FOLDS:
         return Chosen(PLAIN, NO_TRIALS)
     kinds = [PLAIN] if gallery.count < SMALL_GALLERY else list(KINDS)
@@ -142,7 +146,11 @@ def choose(gallery: Gallery, target_fpir: float, progress: Progress) -> Chosen:
             "tpir": round(float(reached.mean()), 4) if len(reached) else 0.0,
             "rank1": round(float(of_kind.first.mean()), 4) if len(reached) else 0.0,
         }
-    best = max(kinds, key=lambda kind: (round(figures[kind]["tpir"], 3), figures[kind]["rank1"], kind == USUAL))
+    best = max(kinds, key=lambda kind: (figures[kind]["tpir"], figures[kind]["rank1"]))
+    usual = figures[USUAL]["tpir"]
+    error = float(np.sqrt(usual * (1 - usual) / gallery.count))
+    if figures[best]["tpir"] - usual <= 2 * error:
+        best = USUAL
     return Chosen(best, trials[best], figures)
 
 

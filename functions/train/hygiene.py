@@ -6,7 +6,7 @@ operator's "yes, this is really them" overrules it.
 Three questions are asked, in this order:
 
 1. *Duplicates.* Templates of one person that are all but equal count once; they must not vouch for each other.
-2. *Strangers.* A template's similarity to its person's others is compared with what different people reach: the 99 %
+2. *Strangers.* A template's similarity to its person's others is compared with what different people reach: the 90 %
    quantile of similarities between people. The least similar one goes first and the rest is judged anew, so that one
    wrong photograph does not make the right ones look wrong. Where no group of a person's templates outnumbers the
    others, nobody can say which are the wrong ones: all stay, and all are reported.

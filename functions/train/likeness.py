@@ -13,6 +13,11 @@ from shared.domain import Float32Array
 LARGE_GALLERY: Final = 50
 """People. From here on the gallery's mean is removed, and its own impostors say what strangers reach."""
 IMPOSTOR_QUANTILE: Final = 0.99
+STRAY_QUANTILE: Final = 0.9
+"""Of similarities between people: a template that is less like its own person is a stranger's. Stricter, and right
+photographs of hard poses, which recognise the next hard pose, would go: it cost FaceNet 0.3 points of TPIR (ADR 0017)."""
+STRAY_SHARE: Final = 0.55
+"""Of the higher quantile, where a gallery is too small to measure the lower one: of a normal distribution about 0."""
 SAMPLE: Final = 1_500
 BLOCK_ELEMENTS: Final = 16_000_000
 """Of a matrix product at a time, 64 MB: a gallery of 50,000 people must fit beside everything else."""
@@ -34,12 +39,14 @@ class Space:
         means: (P, D) mean of each person's rows, not scaled to unit length: its product with a row is the mean
             similarity to that person's templates, whatever their number.
         impostor: see `Review`.
+        stray: similarity that `STRAY_QUANTILE` of pairs of different people are below.
     """
 
     rows: Float32Array
     people: Rows
     means: Float32Array
     impostor: float
+    stray: float
 
 
 def group_rows(people: Rows, count: int) -> list[Rows]:
@@ -74,8 +81,9 @@ def compared_space(
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-9))
     sums, sizes = sum_people(rows, people, count, single)
     means = (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
-    measured = _impostor(rows, people, single) if impostor is None else impostor
-    return Space(rows, people, means, measured)
+    if impostor is not None:
+        return Space(rows, people, means, impostor, STRAY_SHARE * impostor)
+    return Space(rows, people, means, *_impostors(rows, people, single))
 
 
 def sum_people(
@@ -91,13 +99,14 @@ def sum_people(
     return sums, np.bincount(people[used], minlength=count).astype(np.float32)
 
 
-def _impostor(rows: Float32Array, people: Rows, single: NDArray[np.bool_]) -> float:
-    """The quantile of similarities between templates of different people, over a sample of both."""
+def _impostors(rows: Float32Array, people: Rows, single: NDArray[np.bool_]) -> tuple[float, float]:
+    """The two quantiles of similarities between templates of different people, over a sample of both."""
     random = np.random.default_rng(0)
     usable = np.flatnonzero(single)
     one, other = (random.choice(usable, min(SAMPLE, len(usable)), replace=False) for _ in range(2))
     different = people[one][:, None] != people[other][None]
-    return float(np.quantile((rows[one] @ rows[other].T)[different], IMPOSTOR_QUANTILE))
+    high, low = np.quantile((rows[one] @ rows[other].T)[different], (IMPOSTOR_QUANTILE, STRAY_QUANTILE))
+    return float(high), float(low)
 
 
 def find_strays(
@@ -112,7 +121,7 @@ def find_strays(
     for person in np.unique(space.people[own < worth_a_look]):
         rows = groups[person][single[groups[person]]]
         alike = space.rows[rows] @ space.rows[rows].T
-        inside, own[rows] = _peel(alike, space.impostor, kept[rows])
+        inside, own[rows] = _peel(alike, space.stray, kept[rows])
         out = np.flatnonzero(~inside)
         if len(out) == 0:
             unsure[rows] = _mixed(alike, space.impostor)

@@ -23,11 +23,11 @@ from functions.train.svm import fit_svms
 from shared.domain import Float32Array
 from shared.matching.model import centre
 
-KINDS: Final[Mapping[str, float]] = {"prototype": 0.0, "prototype+svm": 0.2, "svm": 1.0}
+KINDS: Final[Mapping[str, float]] = {"prototype": 0.0, "prototype+svm": 0.15, "svm": 1.0}
 """The matchers that training tries, simplest first, and the SVM's share in each."""
 
-MEAN_PRIOR: Final = 20
-"""People. The gallery's mean is removed as far as it is known: of N people's, N / (N + 20)."""
+MEAN_PRIOR: Final = 5
+"""People. The gallery's mean is removed as far as it is known: of N people's, N / (N + 5)."""
 OFFSET_SHARE: Final = 0.4
 OFFSET_TAIL: Final = 0.012
 """Share of the cohort, the most similar, whose mean similarity is a person's offset."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FEWEST_PEOPLE: Final = 2
-MOST_PEOPLE: Final = 1_000
+MOST_PEOPLE: Final = 400
 """Beyond what was measured the curve goes on as a straight line in the logarithm; so large a gallery knows better."""
 RISE: Final = 0.03
 """Similarity for each factor of e in people, beyond `MOST_PEOPLE`."""
@@ -23,7 +23,7 @@ RAREST: Final = 1e-3
 class ImpostorCurve:
     """Similarity to the nearest of N people that a share f of strangers reaches, with n = ln N and r = ln 1/f:
 
-        base + people · n + rarity · r + people_people · n² + people_rarity · n r + rarity_rarity · r²
+    base + people · n + rarity · r + people_people · n² + people_rarity · n r + rarity_rarity · r²
     """
 
     base: float
