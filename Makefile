@@ -14,8 +14,8 @@ NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint unit models bench-recognition bench-strangers bench-quality bench-hygiene \
-	bench-grouping bench-throughput bench-reliability \
+.PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
+	bench-grouping bench-scale bench-throughput bench-reliability \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -81,6 +81,9 @@ unit: $(DEV_STAMP)
 bench-recognition: $(DEV_STAMP) models  ## accuracy on labelled photographs; LFW=folder with images/ and pairs.txt
 	$(BIN)/python -m bench.recognition --lfw $(LFW)
 
+bench-impostors: $(DEV_STAMP) models  ## the embedders' impostor curves, as shared/vision/assets.toml has them; LFW=folder
+	$(BIN)/python -m bench.impostors --lfw $(LFW)
+
 bench-strangers: $(DEV_STAMP) models  ## strangers before a running service, beside the seed's classifier; LFW=folder
 	$(BIN)/python -m bench.strangers --lfw $(LFW)
 
@@ -92,6 +95,9 @@ bench-hygiene: $(DEV_STAMP) models  ## planted errors in a gallery, and what its
 
 bench-grouping: $(DEV_STAMP) models  ## grouping of unknown faces beside other algorithms, and of 100,000; LFW as above
 	$(BIN)/python -m bench.grouping --lfw $(LFW) --alternatives
+
+bench-scale: $(DEV_STAMP) models  ## training and identification of 1,000 to 50,000 people; one person more over HTTP
+	$(BIN)/python -m bench.scale
 
 bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service, beside the seed's pipeline
 	$(BIN)/python -m bench.throughput

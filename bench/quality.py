@@ -26,8 +26,8 @@ from bench.embed import embed_all
 from bench.lfw import OpenSet, Photographs, open_set
 from bench.report import OUTPUT, console, print_figures, write_report
 from bench.report import run as run_bench
+from functions.gates import enrolment_gate, recognition_gate
 from functions.recognize.service import most_central
-from functions.services import enrolment_gate, recognition_gate
 from shared.domain import Face, Float32Array, Quality, UInt8Array
 from shared.settings import Settings
 from shared.vision.assets import ModelCache

@@ -7,13 +7,16 @@ spread. Photographs in which no face is found count as failures, never as left o
   person, and TPIR and FPIR are reported for the other; then the other way round.
 - `operating`: the threshold that training ships, of a site that has seen nobody yet, met by people with a single
   photograph, whom neither the fit nor the embedder's impostor curve has seen; for galleries of 10, 100 and all.
+- `awkward`: the same for galleries as they should not be: one photograph each; 1 to 10 of each; every photograph five
+  times over, all but the same; and twenty people enrolled under two names, as twins look to an embedder.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +38,9 @@ from shared.vision.assets import ModelCache, load_registry
 PACKS: Final = ("facenet", "sface")
 SIZES: Final = (10, 100, None)
 """People enrolled when the shipped threshold is measured; None is everybody who can be."""
+TWINS: Final = 20
+TWIN: Final = "~twin"
+"""Ends the other name of somebody who is enrolled under two."""
 FPIRS: Final = {"1pct": 0.01, "0p1pct": 0.001}
 
 
@@ -49,17 +55,16 @@ class Bench:
 
     def fit(self, images: NDArray[np.intp]) -> Bundle:
         """The bundle that the train function would publish of these images."""
+        images = images[self.embedded.found[images]]  # a photo without a face cannot be enrolled
+        return self.fit_rows(self.embedded.references[images], np.array(self.photographs.people)[images])
+
+    def fit_rows(self, references: Float32Array, whose: NDArray[np.str_]) -> Bundle:
+        """The bundle of these templates and whose they are said to be."""
         registry = load_registry()
         table = registry.embedder[registry.pack[self.pack].embedder]
-        images = images[self.embedded.found[images]]  # a photo without a face cannot be enrolled
-        person_ids, people = np.unique(np.array(self.photographs.people)[images], return_inverse=True)
-        gallery = Gallery(
-            self.embedded.references[images],
-            people,
-            tuple(str(person_id) for person_id in person_ids),
-            "bench",
-            tuple(self.photographs.names[image] for image in images),
-        )
+        person_ids, people = np.unique(whose, return_inverse=True)
+        names = tuple(f"{row:06d}" for row in range(len(references)))
+        gallery = Gallery(references, people, tuple(str(person_id) for person_id in person_ids), "bench", names)
         fallback = Operating(table.default_threshold, 20.0, table.default_threshold)
         return fit_bundle(gallery, FitRequest("bench", table.model_dump(), fallback, self.target_fpir))
 
@@ -72,7 +77,7 @@ class Bench:
         close = np.abs(similarities.max(axis=1) - model.operating.threshold) <= SECOND_LOOK
         similarities[close] = model.similarities(self.embedded.references[images[close]])
         similarities[~self.embedded.found[images]] = -np.inf
-        nearest = np.array(model.person_ids)[similarities.argmax(axis=1)]
+        nearest = np.array([name.removesuffix(TWIN) for name in model.person_ids])[similarities.argmax(axis=1)]
         right = (nearest == np.array(self.photographs.people)[images]) & self.embedded.found[images]
         return similarities.max(axis=1), right
 
@@ -112,6 +117,34 @@ def operating(bench: Bench, model: MatcherModel, draw: OpenSet) -> dict[str, flo
     }
 
 
+def awkward(bench: Bench, draw: OpenSet, seed: int) -> dict[str, tuple[Float32Array, NDArray[np.str_]]]:
+    """Templates, and whose they are said to be, of galleries as they should not be."""
+    random = np.random.default_rng(seed)
+    images = draw.gallery[bench.embedded.found[draw.gallery]]
+    references, whose = bench.embedded.references, np.array(bench.photographs.people)
+    _, first = np.unique(whose[images], return_index=True)
+    spare = draw.mated[::2]  # every other probe is enrolled, of whoever has them; the rest is searched for
+    spare = spare[bench.embedded.found[spare]]
+    keep = np.concatenate([images[first], random.permutation(np.setdiff1d(images, images[first]))[: len(first)], spare])
+    noise = 0.12 * random.standard_normal((4 * len(images), references.shape[1])) / np.sqrt(references.shape[1])
+    copies = np.tile(references[images], (4, 1)) + noise.astype(np.float32)
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    twice = np.isin(whose[images], random.choice(np.unique(whose[images]), TWINS, replace=False))
+    twin = np.array([f"{name}{TWIN}" for name in whose[images[twice]]])
+    return {
+        "one_photograph_each": (references[images[first]], whose[images[first]]),
+        "one_to_ten_each": (references[keep], whose[keep]),
+        "five_near_duplicates": (
+            np.concatenate([references[images], copies.astype(np.float32)]),
+            np.tile(whose[images], 5),
+        ),
+        "twins": (
+            np.concatenate([references[images], references[images[twice]]]),
+            np.concatenate([whose[images], twin]),
+        ),
+    }
+
+
 def threshold_at(strangers: Float32Array, fpir: float) -> float:
     """The threshold that further strangers are expected to reach at a rate of `fpir`.
 
@@ -145,6 +178,7 @@ def evaluate(bench: Bench, draws: int) -> dict[str, Any]:
     ranked: list[dict[str, float]] = []
     shipped: dict[str, list[dict[str, float]]] = {}
     chosen: list[str] = []
+    odd: dict[str, list[dict[str, float]]] = {}
     for seed in track(range(draws), description=f"{bench.pack}: {draws} draws", console=console):
         draw = open_set(bench.photographs, seed)
         for size in SIZES:
@@ -154,6 +188,10 @@ def evaluate(bench: Bench, draws: int) -> dict[str, Any]:
             if size is None:
                 ranked.append(ranking(bench, model, draw))
                 chosen.append(str(bundle.manifest.classifier["kind"]))
+        for name, (references, whose) in awkward(bench, draw, seed).items():
+            model_of = load_matcher(bench.fit_rows(references, whose))
+            left = replace(draw, mated=draw.mated[1::2]) if name == "one_to_ten_each" else draw
+            odd.setdefault(name, []).append(operating(bench, model_of, left))
     missing = int(np.sum(~bench.embedded.found))
     target = {"target_fpir": bench.target_fpir}
     return {
@@ -175,6 +213,7 @@ def evaluate(bench: Bench, draws: int) -> dict[str, Any]:
         },
         "operating": target | spread(shipped["all"]),
         "operating_by_gallery": {size: target | spread(figures) for size, figures in shipped.items()},
+        "awkward": {name: target | spread(figures) for name, figures in odd.items()},
     }
 
 
@@ -201,6 +240,9 @@ def rows_of(pack: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             (pack, f"shipped, {size} people: TPIR", say("tpir")),
             (pack, f"shipped, {size} people: strangers at confidence 0.9", say("fpir_with_confidence_0p9")),
         ]
+    for name, of in figures["awkward"].items():
+        say = mean_of(of)
+        rows.append((pack, f"{name.replace('_', ' ')}: FPIR, TPIR", f"{say('measured_fpir')}, {say('tpir')}"))
     return [*rows, (pack, "photographs without a face", f"{figures['faces']['without_face_per_1000']:.2f} in 1,000")]
 
 
@@ -213,6 +255,7 @@ def main() -> None:
     settings = Settings()
     cache = ModelCache(settings.model_cache)
     photographs = Photographs.read(arguments.lfw)
+    logging.getLogger("functions.train.fit").setLevel(logging.ERROR)  # small galleries state no rate, as they should
     figures = {}
     for pack in arguments.packs:
         bench = Bench(photographs, embed_all(photographs, pack, cache), pack, settings.target_fpir)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute
 
 from shared.errors import (
     ConfigurationError,
@@ -97,8 +98,12 @@ def _headers(error: FacerelayError, status: int) -> dict[str, str]:
     return {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
 
 
-def add_error_handlers(api: FastAPI) -> None:
-    """Every error that a route raises comes out in the one shape."""
+def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Every error that a route raises comes out in the one shape.
+
+    Args:
+        routes: all that the application has of its own.
+    """
 
     @api.exception_handler(FacerelayError)
     def known(request: Request, error: FacerelayError) -> Response:
@@ -114,11 +119,15 @@ def add_error_handlers(api: FastAPI) -> None:
         code = ImageTooLarge.code if error.status_code == 413 else "http"
         headers = dict(error.headers or {})
         if "Allow" in headers:
-            headers["Allow"] = ", ".join(method for method in METHODS if _takes(request, method))
+            headers["Allow"] = _methods_of(request.scope.get("route"), routes) or headers["Allow"]
         return error_response(error.status_code, str(error.detail), code, headers)
 
 
-def _takes(request: Request, method: str) -> bool:
-    """Whether the request's path has this method. The framework asks only the first route of the path."""
-    asked = {**request.scope, "method": method}
-    return any(route.matches(asked)[0] is Match.FULL for route in request.app.router.routes)
+def _methods_of(found: BaseRoute | None, routes: Sequence[BaseRoute]) -> str:
+    """What the path of a route takes, over all its routes: the framework tells of the first alone.
+
+    Where two paths fit, such as `groups/run` and `groups/{group_id}`, it is the one that the request has found.
+    """
+    path = found.path if isinstance(found, APIRoute) else None
+    taken = {m for route in routes if isinstance(route, APIRoute) and route.path == path for m in route.methods or ()}
+    return ", ".join(method for method in METHODS if method in taken)

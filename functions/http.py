@@ -49,10 +49,11 @@ def build_api() -> FastAPI:
         static_url=STATIC_PATH,
         responses={"4XX": {"model": ErrorBody, "description": "Refused, with the reason"}},
     )
-    for router in routers():
+    areas = routers()
+    for router in areas:
         api.include_router(router)
     add_docs(api)
-    add_error_handlers(api)
+    add_error_handlers(api, [route for router in areas for route in router.routes])
     api.add_middleware(Guard)
     _allow_origins(api, services().runtime.settings.cors_origins)
     return api

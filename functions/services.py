@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from functions.gates import enrolment_gate, recognition_gate
 from shared.bootstrap import Runtime, build
 from shared.domain import gallery_hash
 from shared.errors import FacerelayError, NotFound, TransientError
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
     from functions.train.migration_work import MigrationWork
     from functions.train.service import TrainRequests, TrainService
     from shared.serving import Serving
-    from shared.settings import Settings
     from shared.vision.decode import ImageLimits
     from shared.vision.detectors import Pack
-    from shared.vision.quality import QualityGate
 
 logger = logging.getLogger(__name__)
 
@@ -270,13 +269,15 @@ class Services:
         from functions.train.gallery import GalleryService
         from functions.train.hygiene import Limits
 
-        runtime, stores = self.runtime, self.runtime.stores
-        table = runtime.embedder_table  # of the embedder that answers now, so made anew for each question
-        return GalleryService(
-            people=stores.people,
-            blobs=stores.blobs,
-            embedder_id=table.embedder_id,
-            limits=Limits.of(table.model_dump()),
+        stores, table = self.runtime.stores, self.runtime.embedder_table
+        return self._once(
+            f"gallery of {table.embedder_id}",  # the one that answers now; and one at a time may check it
+            lambda: GalleryService(
+                people=stores.people,
+                blobs=stores.blobs,
+                embedder_id=table.embedder_id,
+                limits=Limits.of(table.model_dump()),
+            ),
         )
 
     def authenticator(self) -> Authenticator:
@@ -364,40 +365,6 @@ class Services:
             "query",
             lambda: QueryService(people=stores.people, detections=stores.detections, embedder_id=self.runtime.ruling),
         )
-
-
-def recognition_gate(settings: Settings) -> QualityGate:
-    """Throws out what cannot be recognised."""
-    from shared.vision.quality import QualityGate
-
-    return QualityGate(
-        min_size_px=settings.recognize_min_size_px,
-        min_sharpness=settings.recognize_min_sharpness,
-        min_confidence=settings.recognize_min_confidence,
-        max_abs_yaw=settings.recognize_max_yaw,
-        max_abs_pitch=settings.recognize_max_pitch,
-        max_abs_roll=settings.recognize_max_roll,
-        max_dark=settings.recognize_max_dark,
-        max_bright=settings.recognize_max_bright,
-        min_contrast=settings.recognize_min_contrast,
-    )
-
-
-def enrolment_gate(settings: Settings) -> QualityGate:
-    """Throws out what nobody should be recognised by; stricter, since a bad template costs every later search."""
-    from shared.vision.quality import QualityGate
-
-    return QualityGate(
-        min_size_px=settings.enroll_min_face_px,
-        min_sharpness=settings.enroll_min_sharpness,
-        min_confidence=settings.recognize_min_confidence,
-        max_abs_yaw=settings.enroll_max_yaw,
-        max_abs_pitch=settings.enroll_max_pitch,
-        max_abs_roll=settings.enroll_max_roll,
-        max_dark=settings.enroll_max_dark,
-        max_bright=settings.enroll_max_bright,
-        min_contrast=settings.enroll_min_contrast,
-    )
 
 
 _services: Services | None = None

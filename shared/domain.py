@@ -17,7 +17,11 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import EmbedderMismatch, InvalidInput, UnknownSchema
+from shared.errors import InvalidInput, UnknownSchema
+from shared.identity import SECOND_LOOK as SECOND_LOOK
+from shared.identity import Embeddings as Embeddings
+from shared.identity import Float32Array as Float32Array
+from shared.identity import Identity as Identity
 from shared.spelling import UNKNOWN as UNKNOWN
 from shared.spelling import check_place_id as check_place_id
 from shared.spelling import format_time as format_time
@@ -29,13 +33,9 @@ from shared.spelling import sha256_hex as sha256_hex
 from shared.spelling import tag_safe as tag_safe
 from shared.spelling import utc_now as utc_now
 
-Float32Array = NDArray[np.float32]
 UInt8Array = NDArray[np.uint8]
 
 CANDIDATE_SCHEMA: Final = 1
-
-SECOND_LOOK: Final = 0.1
-"""Similarity to either side of the threshold, see `Identity.close`."""
 
 CANDIDATES: Final = "candidates"
 DATASET: Final = "dataset"
@@ -70,40 +70,6 @@ class Face:
     @property
     def height_px(self) -> float:
         return float(self.box[3] - self.box[1])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """Vectors, and the embedder whose space they are of: what is compared is of one space by construction.
-
-    Attributes:
-        embedder_id: of the embedder that made them.
-        vectors: (N, D) float32, unit rows.
-    """
-
-    embedder_id: str
-    vectors: Float32Array
-
-    def __post_init__(self) -> None:
-        if self.vectors.ndim != 2:
-            raise InvalidInput("embeddings are rows of a matrix")
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def row(self, index: int) -> Embeddings:
-        """One of them, still with its embedder."""
-        return Embeddings(self.embedder_id, self.vectors[index][None])
-
-    def of(self, embedder_id: str) -> Float32Array:
-        """The (N, D) vectors, for whoever compares within the space of `embedder_id`.
-
-        Raises:
-            EmbedderMismatch: they are of another.
-        """
-        if self.embedder_id != embedder_id:
-            raise EmbedderMismatch(f"embeddings of {self.embedder_id} cannot be compared with those of {embedder_id}")
-        return self.vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,34 +227,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"not a finite number: {text[:20]!r}")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What the matcher says of one probe. Never forced to the nearest person.
-
-    Attributes:
-        person_id: a person's id, or `unknown` when `similarity` is below `threshold`.
-        similarity: of the nearest person, on the model's scale; higher is closer.
-        confidence: calibrated probability that the probe is the nearest person, 0 to 1.
-        threshold: what `similarity` was compared with.
-        nearest: the nearest person's id even when it is not named; None in an empty gallery. Not for display.
-    """
-
-    person_id: str
-    similarity: float
-    confidence: float
-    threshold: float
-    nearest: str | None = None
-
-    @property
-    def known(self) -> bool:
-        return self.person_id != UNKNOWN
-
-    @property
-    def close(self) -> bool:
-        """Whether so little separates a person from a stranger that a second look is worth its time."""
-        return self.nearest is not None and abs(self.similarity - self.threshold) <= SECOND_LOOK
 
 
 def detection_id(blob_name: str, content_sha256: str, face_index: int) -> str:

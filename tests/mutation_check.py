@@ -64,9 +64,44 @@ MUTATIONS = (
     Mutation(
         "similarity at the threshold is not enough",
         "shared/matching/model.py",
-        "named = similarity >= self.operating.threshold",
-        "named = similarity > self.operating.threshold",
+        "if similarity >= threshold else UNKNOWN",
+        "if similarity > threshold else UNKNOWN",
         ("tests/unit/matching/test_model.py",),
+    ),
+    Mutation(
+        "a camera's own threshold is passed over",
+        "shared/matching/model.py",
+        "self.cameras.get(camera, self.threshold)",
+        "self.threshold",
+        ("tests/unit/functions/test_recognize_service.py",),
+    ),
+    Mutation(
+        "a close call is not looked at again",
+        "functions/recognize/service.py",
+        "if rejected is None and identity.close:",
+        "if False:",
+        ("tests/unit/functions/test_recognize_service.py",),
+    ),
+    Mutation(
+        "a rejected face is looked at again",
+        "functions/recognize/service.py",
+        "if rejected is None and identity.close:",
+        "if identity.close:",
+        ("tests/unit/functions/test_recognize_service.py",),
+    ),
+    Mutation(
+        "a template is of the plain crop alone",
+        "shared/vision/embedders.py",
+        "_normalised(both[0] + both[1])",
+        "_normalised(both[0] + both[0])",
+        ("tests/integration/vision/test_embed.py",),
+    ),
+    Mutation(
+        "a photograph that is all but another adds a template",
+        "functions/enroll/service.py",
+        "similarity >= packs[0].table.duplicate_similarity:",
+        "similarity > 2:",
+        ("tests/unit/functions/test_enroll_service.py",),
     ),
     Mutation(
         "a detection is replaced, not created if absent",
@@ -84,7 +119,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a probe of another embedder is compared",
-        "shared/domain.py",
+        "shared/identity.py",
         "if self.embedder_id != embedder_id:",
         "if False:",
         ("tests/unit/matching/test_model.py",),
@@ -161,10 +196,10 @@ MUTATIONS = (
     ),
     Mutation(
         "a person's SVM row is taken for another's",
-        "functions/train/fit.py",
-        "np.concatenate([-weights, weights])",
-        "np.concatenate([weights, -weights])",
-        ("tests/unit/functions/test_fit.py",),
+        "functions/train/svm.py",
+        "positives = _own(order, starts, part)",
+        "positives = _own(order, starts, part[::-1])",
+        ("tests/unit/functions/test_svm.py",),
     ),
 )
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,6 +41,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 EMBEDDER_ID = "colour.1"
 DIMENSION = 8
 OPERATING = Operating(threshold=0.5, slope=20.0, midpoint=0.5)
+
+ONE_COLOUR: dict[str, Any] = {"enroll_min_sharpness": 0, "enroll_min_contrast": 0, "recognize_min_contrast": 0}
+"""Settings under which faces that are patches of one colour pass."""
 
 GREY = (120, 120, 120)
 RED = (230, 20, 20)
@@ -115,7 +119,11 @@ class ColourEmbedder:
 
 
 def colour_pack(
-    embedder: ColourEmbedder | None = None, *, detector: PatchDetector | None = None, name: str = "colours"
+    embedder: ColourEmbedder | None = None,
+    *,
+    detector: PatchDetector | None = None,
+    name: str = "colours",
+    duplicate_similarity: float = 0.95,
 ) -> Pack:
     """A pack of stand-ins."""
     embedder = embedder or ColourEmbedder()
@@ -126,6 +134,7 @@ def colour_pack(
         input_px=32,
         crop="margin",
         default_threshold=OPERATING.threshold,
+        duplicate_similarity=duplicate_similarity,
     )
     return Pack(name, detector or PatchDetector(), embedder, table)  # type: ignore[arg-type]
 

@@ -61,13 +61,17 @@ class Merge(BaseModel):
     """Another group of the same person."""
 
     other: str = Field(max_length=64, examples=["g:0v8n5b1zra"], description="Its id is gone afterwards.")
-    withdraw: bool = Field(False, description="Take back the split or rejection that has told the two apart.")
+    withdraw: bool = Field(
+        False, examples=[False], description="Take back the split or rejection that has told the two apart."
+    )
 
 
 class Faces(BaseModel):
     """Some of a group's detections."""
 
-    detections: list[DetectionId] = Field(min_length=1, max_length=1_000)
+    detections: list[DetectionId] = Field(
+        min_length=1, max_length=1_000, examples=[["5f0c0f3a9d5e4d4f8f3c2b1a09876543"]]
+    )
 
 
 class SplitDocument(BaseModel):

@@ -111,37 +111,37 @@ class Naming:
             created = False
         denied = self._store.read().corrections.denied.get(person_id, frozenset())
         refused: Counter[str] = Counter()
-        templates = 0
+        templates: set[str] = set()  # by id: crops that are all but the same have one between them
         for number, member in enumerate(best_first(group, denied)):
-            if templates == MAX_TEMPLATES or number == MAX_TRIED:
+            if len(templates) == MAX_TEMPLATES or number == MAX_TRIED:
                 break
-            reason = self._template(person_id, member)
+            reason, template_id = self._template(person_id, member)
             if reason:
                 refused[reason] += 1
             else:
-                templates += 1
+                templates.add(template_id)
             progress((number + 1) / min(MAX_TRIED, len(group.members)))
-        return {"person_created": created, "templates": templates, "unusable": dict(refused)}
+        return {"person_created": created, "templates": len(templates), "unusable": dict(refused)}
 
-    def _template(self, person_id: str, member: Member) -> str:
-        """Makes a template of one crop; why not, when it cannot be."""
+    def _template(self, person_id: str, member: Member) -> tuple[str, str]:
+        """Makes a template of one crop: why not, when it cannot be, and the id of the one that stands for the crop."""
         if member.candidate is None:
-            return "no_crop"
+            return "no_crop", ""
         try:
             data = self._blobs.get(CANDIDATES, member.candidate).data
         except NotFound:
-            return "crop_expired"
+            return "crop_expired", ""
         try:
             enrolled = self._enroll().add_image(person_id, data, source=GROUP)
         except UnusableFace as error:
-            return error.reason
+            return error.reason, ""
         except InvalidInput as error:
-            return error.code
+            return error.code, ""
         if self._shows(member, person_id, enrolled.template_id):
-            return ""
+            return "", enrolled.template_id
         if enrolled.added:
             self._enroll().remove_template(person_id, enrolled.template_id)
-        return "other_face"
+        return "other_face", ""
 
     def _shows(self, member: Member, person_id: str, template_id: str) -> bool:
         """Whether the template is of the face that was grouped, and not of somebody else in the same crop."""

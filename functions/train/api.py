@@ -33,6 +33,17 @@ class JobStatus(BaseModel):
     error: str | None = Field(examples=[None], description="`code: message` of one that failed")
 
 
+class OperatingPoint(BaseModel):
+    """Where a person begins and a stranger ends."""
+
+    threshold: float = Field(examples=[0.62], description="Smallest similarity that is given a name.")
+    slope: float = Field(examples=[18.0])
+    midpoint: float = Field(examples=[0.62], description="Similarity at which confidence is one half.")
+    cameras: dict[str, float] = Field(
+        default={}, examples=[{"museum/door": 0.66}], description="Thresholds of single cameras, by `site/camera`."
+    )
+
+
 class ManifestDocument(BaseModel):
     """What a model is, was made from and is worth."""
 
@@ -40,10 +51,10 @@ class ManifestDocument(BaseModel):
     embedder: dict[str, Any] = Field(examples=[{"embedder_id": "facenet-vggface2.2", "dimension": 512}])
     people: int = Field(examples=[40], description="How many it knows.")
     templates: int = Field(examples=[520])
-    classifier: dict[str, Any] = Field(examples=[{"kind": "linear_svm", "c": 1.0}])
-    operating: dict[str, float] = Field(examples=[{"threshold": 0.62, "slope": 18.0, "midpoint": 0.62}])
+    classifier: dict[str, Any] = Field(examples=[{"kind": "prototype+svm", "svm_c": 1.0}])
+    operating: OperatingPoint
     calibration: dict[str, Any] = Field(examples=[{"calibrated": True, "target_fpir": 0.01}])
-    evaluation: dict[str, Any] = Field(examples=[{"rank1": 0.99}])
+    evaluation: dict[str, Any] = Field(examples=[{"people": 40, "templates": 518, "set_aside": {"duplicate": 2}}])
     versions: dict[str, str] = Field(examples=[{"python": "3.13.0", "facerelay": "0.1.0"}])
 
 
@@ -140,7 +151,7 @@ def current_model() -> LiveModelFacts:
             people=len(manifest.templates),
             templates=sum(manifest.templates.values()),
             classifier=dict(manifest.classifier),
-            operating=dict(manifest.operating),
+            operating=OperatingPoint(**manifest.operating),
             calibration=dict(manifest.calibration),
             evaluation=dict(manifest.evaluation),
             versions=dict(manifest.versions),

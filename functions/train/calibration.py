@@ -55,8 +55,8 @@ class Unknowns:
     """
 
     embeddings: Float32Array
-    cameras: Sequence[str] = ()
-    visits: Sequence[str] = ()
+    cameras: Sequence[str]
+    visits: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -77,12 +77,13 @@ class Gallery:
         return len(self.person_ids)
 
     def states(self) -> dict[str, str]:
-        """`gallery_hash` of each person's templates."""
+        """`gallery_hash` of each person's templates, and of which of them an operator has said to keep."""
         if not self.template_ids:
             return {}
+        kept = np.zeros(len(self.people), dtype=bool) if self.kept is None else self.kept
         of: dict[str, list[tuple[str, str]]] = {person_id: [] for person_id in self.person_ids}
-        for person, template_id in zip(self.people, self.template_ids, strict=True):
-            of[self.person_ids[person]].append(("", template_id))
+        for person, template_id, keep in zip(self.people, self.template_ids, kept, strict=True):
+            of[self.person_ids[person]].append(("kept" if keep else "", template_id))
         return {person_id: gallery_hash(ids) for person_id, ids in of.items()}
 
     def only(self, keep: NDArray[np.bool_]) -> Gallery:
@@ -127,8 +128,8 @@ class Chosen:
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def choose(gallery: Gallery, target_fpir: float, progress: Progress) -> Chosen:
-    """Tries each kind of matcher on people left out.
+def choose(gallery: Gallery, target_fpir: float, progress: Progress, alike: Sequence[tuple[int, int]] = ()) -> Chosen:
+    """Tries each kind of matcher on people left out; see `cross_validate` for `alike`.
 
     The highest TPIR at the target wins, when it is higher than the usual matcher's by more than two standard errors, in
     which every person counts once; else the usual one stays: of few people, the best of three is mostly luck.
@@ -136,7 +137,7 @@ def choose(gallery: Gallery, target_fpir: float, progress: Progress) -> Chosen:
     if gallery.count < 2 * FOLDS:
         return Chosen(PLAIN, NO_TRIALS)
     kinds = [PLAIN] if gallery.count < SMALL_GALLERY else list(KINDS)
-    trials = cross_validate(gallery, kinds, progress)
+    trials = cross_validate(gallery, kinds, progress, alike)
     if len(kinds) == 1:
         return Chosen(PLAIN, trials[PLAIN])
     figures = {}
@@ -167,7 +168,9 @@ def fit_bundle(gallery: Gallery, request: FitRequest, progress: Progress = lambd
     found = look_through(gallery, request.embedder)
     used = gallery.only(found.keep)
     progress(0.1)
-    chosen = choose(used, request.target_fpir, lambda share: progress(0.1 + 0.6 * share))
+    row_of = {person_id: row for row, person_id in enumerate(gallery.person_ids)}
+    alike = [(row_of[pair.first], row_of[pair.second]) for pair in found.pairs]
+    chosen = choose(used, request.target_fpir, lambda share: progress(0.1 + 0.6 * share), alike)
     scorer = fit_scorers(used.embeddings, used.people, used.count, kinds=[chosen.kind])[chosen.kind]
     progress(0.9)
     calibration = calibrate(
@@ -203,7 +206,8 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
     move it.
 
     Returns:
-        None where everything has to be fitted: a small gallery, another embedder, an older format, or too many changes.
+        None where everything has to be fitted: a small gallery, another embedder, an older format, too many changes, or
+        somebody of whom only what was set aside is left.
     """
     states, before = gallery.states(), live.manifest.people
     changed = [person_id for person_id, state in states.items() if before.get(person_id) != state]
@@ -219,8 +223,10 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
     if not usable:
         return None
     model, kind = load_matcher(live), live.manifest.classifier["kind"]
-    aside = {(one["person_id"], one["template_id"]) for one in live.manifest.set_aside}
-    used = gallery.only(_not_in(gallery, aside))
+    aside = _still_aside(gallery, live.manifest.set_aside)
+    used = gallery.only(_not_in(gallery, {(one["person_id"], one["template_id"]) for one in aside}))
+    if len(np.unique(used.people)) < gallery.count:
+        return None  # of somebody only what was set aside is left
     terms = {name: float(live.manifest.classifier[name]) for name in ("agreement", "gain", "shift", "mean_offset")}
     scorer = Scorer(model.mean, model.weights, model.bias, **terms)
     row_of = {person_id: row for row, person_id in enumerate(gallery.person_ids)}
@@ -232,7 +238,7 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
     if len(rows):
         weights[rows], bias[rows] = refit_people(scorer, used.embeddings, used.people, used.count, rows, kind=kind)
     classifier = {**live.manifest.classifier, "refitted": refitted}
-    facts = _Facts(classifier, live.manifest.calibration, {}, list(live.manifest.set_aside), used, None)
+    facts = _Facts(classifier, live.manifest.calibration, {}, aside, used, None)
     fresh = _model(replace(scorer, weights=weights, bias=bias), gallery.person_ids, request, model.operating)
     return _bundle(gallery, fresh, request, facts)
 
@@ -242,6 +248,21 @@ def look_through(gallery: Gallery, embedder: Mapping[str, Any]) -> Review:
     ids = gallery.template_ids or tuple(map(str, range(len(gallery.people))))
     limits = Limits.of(embedder)
     return review(gallery.embeddings, gallery.people, gallery.person_ids, ids, limits=limits, kept=gallery.kept)
+
+
+def _still_aside(gallery: Gallery, aside: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What stays set aside: neither of, nor for, somebody who has left; and nothing that an operator keeps since."""
+    people, kept = set(gallery.person_ids), set()
+    if gallery.kept is not None:
+        kept = {name for name, keep in zip(gallery.template_ids, gallery.kept, strict=True) if keep}
+    there = set(gallery.template_ids)
+    return [
+        one
+        for one in aside
+        if one["person_id"] in people
+        and one["template_id"] in there - kept
+        and (one.get("with") is None or one["with"] in people | there)
+    ]
 
 
 def _not_in(gallery: Gallery, aside: set[tuple[str, str]]) -> NDArray[np.bool_]:

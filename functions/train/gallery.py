@@ -53,13 +53,23 @@ class GalleryService:
             self._lock.release()
 
     def keep(self, name: str, template_id: str, kept: bool) -> None:
-        """Sets or clears the operator's "yes, this is them". The next training respects it.
+        """Sets or clears the operator's "yes, this is them", of the photograph: whatever embedder's template is meant.
+
+        The next training respects it, also after a change of the embedder.
 
         Raises:
             InvalidIdentifier: not an id.
             NotFound: the person has no such template.
         """
-        if not self._people.keep_template(normalise_person_id(name), template_id, kept):
+        person_id = normalise_person_id(name)
+        templates = list(self._people.list_templates(person_id=person_id))
+        images = {template.image for template in templates if template.template_id == template_id}
+        marked = [
+            self._people.keep_template(person_id, template.template_id, kept)
+            for template in templates
+            if template.image in images
+        ]
+        if not any(marked):
             raise NotFound("this person has no such template")
 
     def image(self, name: str, template_id: str) -> bytes:

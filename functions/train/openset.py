@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from functions.train.scoring import Scorer, fit_scorers
 from shared.domain import Float32Array
@@ -15,6 +17,8 @@ from shared.domain import Float32Array
 FOLDS: Final = 5
 ENOUGH_STRANGERS: Final = 2_000
 """People. Further folds are left out once so many have played strangers: they would tell little more."""
+ROUNDING: Final = 1e-9
+"""Sums of weights are off by less: one in a hundred of a hundred people is one."""
 MOST_TRIALS: Final = 8_192
 """Of each sort in a fold, to bound time and memory in the largest galleries."""
 
@@ -69,33 +73,52 @@ class Trials:
         """The similarity that `share` of the strangers reach."""
         order = np.argsort(-self.strangers, kind="stable")
         reached = np.cumsum(self.weights[order])
-        above = int(np.searchsorted(reached, share, side="right"))
-        return float(self.strangers[order[min(above, len(order) - 1)]])
+        last = int(np.searchsorted(reached, share - ROUNDING))
+        return float(self.strangers[order[min(last, len(order) - 1)]])
 
 
 NO_TRIALS: Final = Trials(np.zeros(0, np.float32), np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0, bool), 0)
 
 
-def cross_validate(gallery: Templates, kinds: Sequence[str], progress: Progress) -> Mapping[str, Trials]:
+def cross_validate(
+    gallery: Templates, kinds: Sequence[str], progress: Progress, alike: Sequence[tuple[int, int]] = ()
+) -> Mapping[str, Trials]:
     """Leaves each fifth of the people out once: they are strangers to the rest.
 
     Genuine trials hold one template of each remaining person back from the fit, where there are two.
 
     Args:
         kinds: of matchers to try, see `scoring.KINDS`.
+        alike: pairs of people who look like one, who are left out together: somebody who is enrolled twice is no
+            stranger to themselves, and a few such would move the threshold beyond everybody.
         progress: called with 0 to 1.
     """
-    fold_of = np.random.default_rng(0).permutation(gallery.count) % FOLDS
+    fold_of = _folds(gallery.count, alike)
     parts: dict[str, list[Trials]] = {kind: [] for kind in kinds}
     for fold in range(FOLDS):
-        for kind, trials in _one_fold(gallery, kinds, fold_of[gallery.people] == fold, fold).items():
-            parts[kind].append(trials)
-        seen = sum(part.people for part in parts[kinds[0]])
-        progress(1.0 if fold == FOLDS - 1 else (fold + 1) / FOLDS)
-        if seen >= ENOUGH_STRANGERS:
+        left_out = fold_of[gallery.people] == fold
+        if left_out.any() and not left_out.all():  # else everybody looks like one person
+            for kind, trials in _one_fold(gallery, kinds, left_out, fold).items():
+                parts[kind].append(trials)
+        progress((fold + 1) / FOLDS)
+        if sum(part.people for part in parts[kinds[0]]) >= ENOUGH_STRANGERS:
             break
     progress(1.0)
-    return {kind: _joined(of_kind) for kind, of_kind in parts.items()}
+    return {kind: _joined(of_kind) if of_kind else NO_TRIALS for kind, of_kind in parts.items()}
+
+
+def _folds(count: int, alike: Sequence[tuple[int, int]]) -> NDArray[np.intp]:
+    """(count,) which fold each person is left out in; people who look like one in the same."""
+    fold_of = np.random.default_rng(0).permutation(count) % FOLDS
+    if not alike:
+        return fold_of
+    one, other = np.array(alike, np.intp).T
+    _, cluster = connected_components(
+        coo_array((np.ones(len(one)), (one, other)), shape=(count, count)), directed=False
+    )
+    _, first = np.unique(cluster, return_index=True)
+    together: NDArray[np.intp] = fold_of[first[cluster]]
+    return together
 
 
 def _one_fold(gallery: Templates, kinds: Sequence[str], left_out: NDArray[np.bool_], fold: int) -> dict[str, Trials]:

@@ -104,7 +104,7 @@ def refit_people(
     """Weights and bias of a few people among everybody, with all that was estimated of the others left as it is.
 
     Args:
-        embeddings, people, count: as `fit_scorer`, everybody's.
+        embeddings, people, count: as `fit_scorers`, everybody's.
         rows: (R,) whom to fit.
     """
     centred = centre(embeddings, scorer.mean)

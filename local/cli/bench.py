@@ -14,9 +14,11 @@ class Benchmark(StrEnum):
     """What can be measured."""
 
     RECOGNITION = "recognition"
+    IMPOSTORS = "impostors"
     QUALITY = "quality"
     HYGIENE = "hygiene"
     GROUPING = "grouping"
+    SCALE = "scale"
     THROUGHPUT = "throughput"
     RELIABILITY = "reliability"
     COLD_START = "cold_start"

@@ -209,7 +209,7 @@ def _enroll_turn(turn: _Turn, source: str, seconds: float, create: bool, train: 
 
 def _look(source: str, seconds: float) -> list[View]:
     """Every frame, measured; the progress says which sides were seen so far."""
-    from functions.services import enrolment_gate
+    from functions.gates import enrolment_gate
     from local.head_turn import SIDES, side_of
     from local.head_turn_source import HeadTurnReader, Limits
     from shared.settings import Settings

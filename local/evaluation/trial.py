@@ -102,7 +102,7 @@ class Trial:
         calibration: what its threshold rests on, from the bundle's manifest.
         templates: how many there are.
         refused: gallery photographs that could not be enrolled.
-        repeated: gallery photographs that show the very same picture as another.
+        repeated: gallery photographs that show the same picture as another, or all but.
         searches: in the order of the plan's probes; without those that were enrolled themselves.
         left_out: those.
     """
@@ -130,6 +130,7 @@ def run_trial(plan: Plan, settings: Settings, console: Console, *, pack: Pack | 
 
     Raises:
         InvalidInput: no photograph could be enrolled.
+        ConfigurationError: there is no such pack.
         ModelUnavailable: the weights are not there.
     """
     with tempfile.TemporaryDirectory(prefix="facerelay-evaluation-") as folder:
@@ -149,11 +150,12 @@ class _Bench:
         self._digests: set[str] = set()
 
     def run(self) -> Trial:
+        embedder = self._runtime.pack.embedder  # what is missing is no fault of the first photograph
         refused, repeated = self._enrol()
         result = self._train()
         model = self._runtime.live_model.refresh()
         found = on_all_cores(lambda photo: self._search(photo, model), self._plan.probes, "searching", self._console)
-        settings, embedder = self._runtime.settings, self._runtime.pack.embedder
+        settings = self._runtime.settings
         return Trial(
             plan=self._plan,
             pack=settings.pack,
@@ -183,7 +185,12 @@ class _Bench:
             except (PermanentError, OSError) as error:
                 return Failure(photo, _reason(error))
 
-        done = on_all_cores(one, self._plan.gallery, "enrolling", self._console)
+        def all_of(person: str) -> list[Failure | bool]:
+            # One after another: which of two that are all but the same is enrolled must not depend on who is faster.
+            return [one(photo) for photo in self._plan.gallery if photo.person == person]
+
+        people = on_all_cores(all_of, list(self._plan.people), "enrolling", self._console)
+        done = [ending for endings in people for ending in endings]
         failures = [ending for ending in done if isinstance(ending, Failure)]
         if len(failures) == len(done):
             raise InvalidInput(f"none of the {len(done)} gallery photographs could be enrolled: {_why(failures)}")

@@ -21,6 +21,7 @@ import numpy as np
 
 from shared.domain import Float32Array, sha256_hex
 from shared.errors import IntegrityError, InvalidInput, UnknownSchema
+from shared.matching.index import open_index
 from shared.matching.model import MatcherModel, Operating
 
 BUNDLE_SCHEMA: Final = 2
@@ -109,7 +110,7 @@ def load_matcher(bundle: Bundle) -> MatcherModel:
             if manifest.schema == 1:
                 prototypes = np.ascontiguousarray(arrays["prototypes"], dtype=np.float32)
                 loaded |= _one_row_a_person(prototypes, loaded, manifest.classifier["svm_scale"])
-        return MatcherModel(
+        model = MatcherModel(
             model_id=manifest.model_id,
             embedder_id=str(manifest.embedder["embedder_id"]),
             person_ids=person_ids,
@@ -118,6 +119,7 @@ def load_matcher(bundle: Bundle) -> MatcherModel:
             bias=loaded["bias"],
             operating=Operating(**manifest.operating),
         )
+        return model.searched_by(open_index(model.weights, model.bias))
     except (InvalidInput, ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"model {manifest.model_id} is unreadable: {type(error).__name__}") from error
 

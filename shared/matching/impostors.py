@@ -41,6 +41,8 @@ class ImpostorCurve:
         """
         n = math.log(min(max(people, FEWEST_PEOPLE), MOST_PEOPLE))
         r = -math.log(min(max(share, RAREST), 1.0))
+        if self.people_people < 0:  # a parabola: where it would turn, it stays
+            n = min(n, -(self.people + self.people_rarity * r) / (2 * self.people_people))
         beyond = RISE * math.log(max(people, MOST_PEOPLE) / MOST_PEOPLE)
         return (
             self.base

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from shared.domain import Float32Array
 
-EXACT_UP_TO: Final = 20_000
-"""People. Up to here one product with all of them takes about as long as an index with its look at the best few, and
-misses nobody (bench/scale.py)."""
+EXACT_UP_TO: Final = 5_000
+"""People. Up to here one product with all of them is as fast as an index; beyond, their weights outgrow the processor's
+cache and it takes milliseconds (bench/scale.py)."""
 BLOCK_BYTES: Final = 64 * 2**20
 """Of similarities held at a time."""
-SHORTLIST: Final = 64
+SHORTLIST: Final = 128
 """People whom an approximate index names, to be compared exactly."""
-LISTS_PER_ROOT: Final = 4
-"""Lists of the inverted file, in square roots of the number of people: the usual choice, between 4 and 16."""
-PROBED_SHARE: Final = 16
-"""One of so many lists is looked at for each probe."""
+CODED: Final = 2
+"""Dimensions that share a code of 4 bits: a person is 1/16 of the size, and all codes are looked at."""
+TRAINED_ON: Final = 1_024
+TRAINED_FOR: Final = 8
+"""People from whom the codes are learned, and rounds of it: sixteen codes of two dimensions need no more."""
 
 
 class PersonIndex(Protocol):
@@ -68,8 +69,8 @@ class ExactIndex:
         return rows, similarities
 
 
-class InvertedFileIndex:
-    """Approximate: an inverted file of 8-bit vectors (faiss) names a shortlist, which is then compared exactly.
+class QuantisedIndex:
+    """Approximate: product-quantised people (faiss, 4-bit fast scan) give a shortlist, which is compared exactly.
 
     Built from the arrays whenever a model is loaded: nothing but them is stored, so nothing foreign is deserialised.
 
@@ -81,33 +82,33 @@ class InvertedFileIndex:
     def __init__(self, weights: Float32Array, bias: Float32Array) -> None:
         import faiss  # only here: most galleries never need it
 
+        faiss.omp_set_num_threads(1)  # images are worked on side by side already, see `bootstrap.worker_count`
         self._weights = weights
         self._bias = bias
-        rows = np.concatenate([weights, bias[:, None]], axis=1)
-        lists = int(LISTS_PER_ROOT * np.sqrt(len(rows)))
-        self._coarse = faiss.IndexFlatIP(rows.shape[1])
-        self._index: Any = faiss.IndexIVFScalarQuantizer(
-            self._coarse, rows.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        )
-        self._index.cp.niter = 8
-        self._index.cp.max_points_per_centroid = 39
-        self._index.train(rows)
+        self._padding = -(weights.shape[1] + 1) % CODED
+        rows = np.pad(np.concatenate([weights, bias[:, None]], axis=1), ((0, 0), (0, self._padding)))
+        width = rows.shape[1]
+        self._index: Any = faiss.IndexPQFastScan(width, width // CODED, 4, faiss.METRIC_INNER_PRODUCT)
+        self._index.pq.cp.niter = TRAINED_FOR
+        sample = np.random.default_rng(0).permutation(len(rows))[:TRAINED_ON]
+        self._index.train(np.ascontiguousarray(rows[sample]))
         self._index.add(rows)
-        self._index.nprobe = max(1, lists // PROBED_SHARE)
 
     def nearest(self, centred: Float32Array, count: int) -> tuple[NDArray[np.intp], Float32Array]:
-        probes = np.concatenate([centred, np.ones((len(centred), 1), np.float32)], axis=1)
-        _, shortlist = self._index.search(probes, max(count, SHORTLIST))
-        missing = shortlist < 0
+        if not len(centred):
+            return np.zeros((0, count), np.intp), np.zeros((0, count), np.float32)
+        ones = np.ones((len(centred), 1), np.float32)
+        probes = np.pad(np.concatenate([centred, ones], axis=1), ((0, 0), (0, self._padding)))
+        _, shortlist = self._index.search(probes, min(max(count, SHORTLIST), len(self._weights)))
         found: Float32Array = np.einsum("nkd,nd->nk", self._weights[shortlist], centred) + self._bias[shortlist]
-        found[missing] = -np.inf
+        found[shortlist < 0] = -np.inf
         best = _best(found, count)
         return np.take_along_axis(shortlist, best, axis=1).astype(np.intp), np.take_along_axis(found, best, axis=1)
 
 
 def open_index(weights: Float32Array, bias: Float32Array) -> PersonIndex:
     """The index for a gallery of this size."""
-    return ExactIndex(weights, bias) if len(weights) <= EXACT_UP_TO else InvertedFileIndex(weights, bias)
+    return ExactIndex(weights, bias) if len(weights) <= EXACT_UP_TO else QuantisedIndex(weights, bias)
 
 
 def _best(similarities: Float32Array, count: int) -> NDArray[np.intp]:

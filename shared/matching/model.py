@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.domain import UNKNOWN, Embeddings, Float32Array, Identity
 from shared.errors import InvalidInput
@@ -70,7 +71,7 @@ class Operating:
     def confidence(self, similarity: Float32Array) -> Float32Array:
         """Probability, 0 to 1, that the probe is the person it resembles by `similarity` (any shape).
 
-        Of probes that are one half enrolled people and one half strangers; see docs/recognition.md.
+        Of faces nine of ten of which are strangers'; see docs/recognition.md.
         """
         exponent = np.clip(-self.slope * (similarity.astype(np.float64) - self.midpoint), -50.0, 50.0)
         return (1.0 / (1.0 + np.exp(exponent))).astype(np.float32)
@@ -94,7 +95,7 @@ class MatcherModel:
         mean: (D,) float32, subtracted from every embedding.
         weights: (C, D) float32, one row a person.
         bias: (C,) float32.
-        index: finds the most similar people; None makes one over these arrays.
+        index: finds the most similar people; see `searched_by`.
     """
 
     model_id: str
@@ -104,14 +105,23 @@ class MatcherModel:
     weights: Float32Array
     bias: Float32Array
     operating: Operating
-    index: PersonIndex | None = field(default=None, repr=False)
+    index: PersonIndex | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         people, dimension = len(self.person_ids), self.mean.shape[0]
         if self.weights.shape != (people, dimension) or self.bias.shape != (people,):
             raise InvalidInput("matcher arrays do not agree on people and dimension")
-        if self.index is None:
-            object.__setattr__(self, "index", open_index(self.weights, self.bias))
+
+    def searched_by(self, index: PersonIndex) -> Self:
+        """This model, which asks `index` from now on. Before the first answer: nobody may be asking meanwhile."""
+        object.__setattr__(self, "index", index)
+        return self
+
+    def _nearest(self, centred: Float32Array) -> tuple[NDArray[np.intp], Float32Array]:
+        if self.index is None:  # of a model that was loaded there is one already
+            self.searched_by(open_index(self.weights, self.bias))
+        assert self.index is not None  # noqa: S101 - made in the line above
+        return self.index.nearest(centred, 1)
 
     def centre(self, embeddings: Float32Array) -> Float32Array:
         """(N, D) embeddings with the gallery's mean removed, unit rows again."""
@@ -145,8 +155,7 @@ class MatcherModel:
         threshold = self.operating.at(camera)
         if not self.person_ids or not len(embeddings):
             return [Identity(UNKNOWN, 0.0, 0.0, threshold)] * len(embeddings)
-        assert self.index is not None  # noqa: S101 - __post_init__ has made one
-        rows, similarities = self.index.nearest(self.centre(embeddings), 1)
+        rows, similarities = self._nearest(self.centre(embeddings))
         confidences = self.operating.confidence(similarities[:, 0])
         return [
             Identity(
@@ -185,7 +194,6 @@ class MatcherModel:
             person_ids=tuple(known for known in self.person_ids if known != person_id),
             weights=self.weights[keep],
             bias=self.bias[keep],
-            index=None,
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from functions.services import enrolment_gate
+from functions.gates import enrolment_gate
 from local.cli import app
 from local.client import Client
 from local.head_turn import TurnOptions, choose, coverage, main_scene, problem_of, usual_pitch

@@ -69,7 +69,15 @@ class TestDataset:
         refused(client.put("/dataset/nobody"), 405, "http")
 
     @pytest.mark.parametrize(
-        ("path", "methods"), [("/dataset", "GET"), ("/dataset/nobody", "POST, DELETE"), ("/api/v1/people", "GET, POST")]
+        ("path", "methods"),
+        [
+            ("/dataset", "GET"),
+            ("/dataset/nobody", "POST, DELETE"),
+            ("/api/v1/people", "GET, POST"),
+            ("/api/v1/groups/run", "POST"),
+            ("/api/v1/groups/g:0v8n5b1zra", "GET"),
+            ("/face-recognition/get-results", "GET, POST"),
+        ],
     )
     def test_a_wrong_method_is_told_the_right_ones(self, client: TestClient, path: str, methods: str) -> None:
         assert client.options(path).headers["allow"] == methods

@@ -43,8 +43,46 @@ def test_a_face_from_near_and_from_far_is_the_same(pack, mtcnn, photographs):
     assert float(vectors[0] @ vectors[1]) > 0.9
 
 
+def mirrored(image, face):
+    """The photograph as a mirror shows it, and the face in it: landmarks are named as they appear in the picture."""
+    width = image.shape[1]
+    box = np.array([width - face.box[2], face.box[1], width - face.box[0], face.box[3]], np.float32)
+    points = face.landmarks[[1, 0, 2, 4, 3]] * np.float32([-1, 1]) + np.float32([width, 0])
+    return np.ascontiguousarray(image[:, ::-1]), Face(box, face.confidence, points)
+
+
+def unit_rows(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_a_reference_is_the_mean_of_the_crop_and_the_mirrored_crop(pack, photographs, faces):
+    images, found = list(photographs.values()), [faces[name] for name in photographs]
+    reference = pack.embedder.embed_reference(images, found)
+    assert reference.embedder_id == pack.table.embedder_id and reference.vectors.dtype == np.float32
+    plain = pack.embedder.embed(images, found).vectors
+    crops = np.stack([pack.embedder.crop(image, face) for image, face in zip(images, found, strict=True)])
+    network, pixels = pack.embedder._session, pack.embedder._pixels(crops[:, :, ::-1])
+    turned = unit_rows(network.run(None, {pack.embedder._input: pixels})[0])
+    assert np.abs(reference.vectors - unit_rows(plain + turned)).max() < 1e-5
+    assert np.abs(plain - turned).max() > 0.01, "there is something to take the mean of"
+
+
+def test_a_reference_is_the_same_of_a_mirrored_photograph(pack, photographs, faces):
+    """But for rounding, and SFace's template for aligned faces, which is not quite symmetrical (cosine 0.995)."""
+    images, found = list(photographs.values()), [faces[name] for name in photographs]
+    turned = [mirrored(image, face) for image, face in zip(images, found, strict=True)]
+
+    def cosines(embed):
+        before, after = embed(images, found), embed(*map(list, zip(*turned, strict=True)))
+        return np.sum(before.vectors * after.vectors, axis=1)
+
+    assert cosines(pack.embedder.embed_reference).min() > {"facenet": 0.9999, "sface": 0.99}[pack.name]
+    assert cosines(pack.embedder.embed).max() < 0.99, "as a plain embedding is not"
+
+
 def test_no_faces_give_no_rows(pack):
-    assert pack.embedder.embed([], []).vectors.shape == (0, pack.table.dimension)
+    for embed in (pack.embedder.embed, pack.embedder.embed_reference):
+        assert embed([], []).vectors.shape == (0, pack.table.dimension)
 
 
 def test_one_embedder_serves_several_threads(pack, photographs, faces):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from shared.adapters.local import LocalBlobStore, LocalPersonRepository, LocalStore, LocalWorkQueue
 from shared.adapters.local.names import relative_path
-from shared.adapters.local.schema import from_us, to_us
+from shared.adapters.local.schema import MIGRATIONS, SCHEMA_VERSION, from_us, to_us
 from shared.adapters.local.store import DATABASE_NAME
 from shared.adapters.naming import check_name
 from shared.domain import Person, Quality, Template
@@ -314,6 +314,33 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ConfigurationError, match="99"):
         LocalStore(tmp_path)
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_folder_of_every_earlier_version_becomes_one_of_this(tmp_path: Path, version: int) -> None:
+    (tmp_path / "old").mkdir()
+    db = sqlite3.connect(tmp_path / "old" / DATABASE_NAME)
+    db.executescript("".join(MIGRATIONS[:version]) + f"PRAGMA user_version = {version};")
+    db.execute("INSERT INTO people VALUES ('ann', 0)")
+    db.commit()
+    db.close()
+    assert _layout(tmp_path / "old", "before") != _layout(tmp_path / "new")
+    assert _layout(tmp_path / "old") == _layout(tmp_path / "new")
+    store = LocalStore(tmp_path / "old")
+    assert [person.person_id for person in LocalPersonRepository(store).list_people()] == ["ann"]
+    store.close()
+
+
+def _layout(folder: Path, when: str = "opened") -> list[tuple[object, ...]]:
+    """The schema's version, and every table's columns."""
+    if when == "opened":
+        LocalStore(folder).close()
+    db = sqlite3.connect(folder / DATABASE_NAME)
+    tables = sorted(row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"))
+    columns = [(table, *row) for table in tables for row in db.execute(f"PRAGMA table_info({table})")]
+    version = db.execute("PRAGMA user_version").fetchone()
+    db.close()
+    return [version, *columns]
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from local.evaluation.trial import Trial, run_trial
 from shared.settings import Settings
 from shared.vision.assets import load_registry
 from shared.vision.detectors import Pack
-from tests.support import BLUE, GREEN, GREY, RED, ColourEmbedder, PatchDetector, png, portrait
+from tests.support import BLUE, DIMENSION, GREEN, GREY, ONE_COLOUR, RED, ColourEmbedder, PatchDetector, png, portrait
 
 Colour = tuple[int, int, int]
 
 ANN, BOB, CAT = RED, GREEN, BLUE
+OTHER_ANN: Colour = (230, 20, 90)
+"""Ann again, in another light."""
 LIKE_ANN: Colour = (230, 40, 20)
 """A stranger who is taken for Ann."""
 PALE: Colour = (235, 225, 15)
@@ -25,12 +27,12 @@ PALE: Colour = (235, 225, 15)
 
 
 def pack() -> Pack:
-    table = load_registry().embedder["facenet"]
+    table = load_registry().embedder["facenet"].model_copy(update={"dimension": DIMENSION})
     return Pack("colours", PatchDetector(), ColourEmbedder(table.embedder_id), table)
 
 
 def settings(**changes: object) -> Settings:
-    return Settings(pack="facenet", enroll_min_sharpness=0, **changes)  # type: ignore[arg-type]
+    return Settings(pack="facenet", **ONE_COLOUR, **changes)  # type: ignore[arg-type]
 
 
 def quiet() -> Console:

@@ -100,14 +100,14 @@ def test_the_seeds_classifier_always_names_somebody() -> None:
     found = np.ones(19, bool)
     found[18] = False
     gallery = np.array([i for i in range(16) if i % 4 < 3])
-    draw = OpenSet(gallery, np.arange(3, 16, 4), np.arange(16, 19))
+    draw = OpenSet(gallery, np.arange(3, 16, 4), np.arange(16, 19), np.arange(16, 19))
     said = seed_classifier(embeddings, found, people, gallery, draw)
     assert said.right.all() and said.rank1_by_votes == 4
     assert (said.strangers[:2] >= 1 / 4).all() and said.strangers[2] == 0
 
 
 def test_a_sample_is_a_part_of_the_draw() -> None:
-    draw = OpenSet(np.arange(3), np.arange(10, 20), np.arange(30, 50))
+    draw = OpenSet(np.arange(3), np.arange(10, 20), np.arange(30, 50), np.arange(30, 60))
     part = sample(draw, 4, None, 0)
     assert len(part.mated) == 4 and set(part.mated) <= set(draw.mated)
     assert (part.non_mated == draw.non_mated).all() and (part.gallery == draw.gallery).all()

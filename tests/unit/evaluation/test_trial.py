@@ -12,14 +12,14 @@ from local.evaluation.photographs import read_plan, split_plan
 from local.evaluation.trial import ALREADY_ENROLLED, NOT_ENROLLED
 from shared.errors import InvalidInput
 from tests.support import picture, png
-from tests.unit.evaluation.album import ANN, BOB, LIKE_ANN, PALE, lay_out, nobody, run
+from tests.unit.evaluation.album import ANN, BOB, LIKE_ANN, OTHER_ANN, PALE, lay_out, nobody, run
 
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("album")
     two = png(picture(((20, 80, 100, 160), ANN), ((140, 80, 220, 160), BOB)))
-    gallery = lay_out(root / "g", {"Ann": [ANN, ANN, two], "Bob": [BOB], "Cat": [nobody()]})
+    gallery = lay_out(root / "g", {"Ann": [ANN, OTHER_ANN, two, ANN], "Bob": [BOB], "Cat": [nobody()]})
     probes = lay_out(
         root / "p",
         {"ann": [PALE, (225, 25, 25), nobody(), b"no picture"], "bob": [(20, 225, 25)], "cat": [(25, 20, 225)]},
@@ -36,6 +36,7 @@ def by_name(trial, person: str, file: str):
 def test_gallery_photographs_are_refused_as_the_service_refuses_them(trial) -> None:
     assert [(f.photo.name, f.reason) for f in trial.refused] == [("Ann", "several_faces"), ("Cat", "no_face")]
     assert trial.model.person_ids == ("ann", "bob") and trial.templates == 3
+    assert trial.repeated == 1, "the last of Ann is all but the first"
 
 
 def test_every_search_has_its_ending(trial) -> None:

@@ -61,7 +61,6 @@ class World:
             registry=self.registry,
             packs=lambda: [colour_pack(ColourEmbedder(each), detector=self.detector) for each in self.embedders],
             gate=QualityGate(min_size_px=40, min_sharpness=min_sharpness, min_confidence=0.9),
-            duplicate_similarity=0.95,
             limits=ImageLimits(),
             slot=threading.Semaphore(1),
             clock=TickingClock(),

@@ -23,14 +23,13 @@ from tests.support import (
     EMBEDDER_ID,
     NOW,
     RED,
-    ColourEmbedder,
-    PatchDetector,
     TickingClock,
     candidate,
     colour_vector,
     local_stores,
     matcher,
     portrait,
+    serving,
     template,
 )
 
@@ -101,6 +100,22 @@ def test_only_the_embedder_in_use_is_looked_at(stores: Stores) -> None:
     assert service(stores).check().templates == 1
 
 
+def test_a_photograph_is_kept_in_every_embedders_space(stores: Stores) -> None:
+    """While the embedder is being changed there are two templates of it, and the operator has seen one photograph."""
+    red, blue = enrol(stores, "ann", RED, BLUE)
+    image = next(t.image for t in stores.people.list_templates() if t.template_id == red)
+    other = template("ann", np.ones(4, np.float32) / 2, image=image, embedder_id="other.1")
+    stores.people.add_template(other)
+    service(stores).keep("ann", other.template_id, True)
+    assert {t.template_id: t.kept for t in stores.people.list_templates()} == {
+        red: True,
+        other.template_id: True,
+        blue: False,
+    }
+    service(stores).keep("ann", red, False)
+    assert not any(t.kept for t in stores.people.list_templates())
+
+
 def test_what_is_not_there_cannot_be_kept_or_shown(stores: Stores) -> None:
     [only] = enrol(stores, "ann", RED)
     gallery = service(stores)
@@ -147,9 +162,7 @@ def test_recognition_never_adds_to_the_gallery(stores: Stores) -> None:
 
     before = state()
     recognizer = Recognizer(
-        detector=PatchDetector(),
-        embedder=ColourEmbedder(),
-        live_model=lambda: matcher({"ann": colour_vector(RED)}),
+        serving=lambda: serving(matcher({"ann": colour_vector(RED)})),
         gate=QualityGate(min_size_px=20, min_sharpness=0, min_confidence=0.9),
         limits=ImageLimits(),
         max_faces=10,
@@ -158,7 +171,6 @@ def test_recognition_never_adds_to_the_gallery(stores: Stores) -> None:
     seen = DetectionService(
         recognizer=recognizer,
         detections=stores.detections,
-        embedder_id=EMBEDDER_ID,
         store_unknown_embeddings=True,
         clock=TickingClock(),
     )

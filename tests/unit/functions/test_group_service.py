@@ -35,9 +35,8 @@ from tests.support import (
     NOW,
     RED,
     YELLOW,
-    ColourEmbedder,
-    PatchDetector,
     TickingClock,
+    colour_pack,
     colour_vector,
     picture,
     png,
@@ -47,6 +46,9 @@ from tests.support import (
 )
 
 RETENTION = timedelta(days=30)
+DUPLICATE = 0.9999
+SHADE = 4
+"""Grey levels between two crops of a stranger: their cosine is 0.9998."""
 
 
 class World:
@@ -76,8 +78,7 @@ class World:
             people=self.stores.people,
             blobs=self.blobs,
             registry=ModelRegistry(self.blobs, self.clock),
-            detector=PatchDetector(),
-            embedder=ColourEmbedder(),
+            packs=lambda: [colour_pack(duplicate_similarity=DUPLICATE)],
             gate=QualityGate(min_size_px=40, min_sharpness=0.0, min_confidence=0.9),
             limits=ImageLimits(),
             slot=threading.Semaphore(1),
@@ -145,11 +146,12 @@ class World:
         return detection.id
 
     def stranger(self, colour: tuple[int, int, int], faces: int = 4, **changes: object) -> list[str]:
-        """Somebody comes by, seen so many times, each with a crop."""
+        """Somebody comes by, seen so many times, each with a crop that is not quite like the others."""
         found = []
         for shift in range(faces):
             name = f"hq/gate/{colour}-{self.number}.jpg"
-            self.blobs.put(CANDIDATES, name, portrait(colour, shift=3 * shift + self.number % 7))
+            shade = [level + SHADE * shift if level == min(colour) else level for level in colour]
+            self.blobs.put(CANDIDATES, name, portrait((shade[0], shade[1], shade[2]), shift=self.number % 7))
             found.append(self.see(colour_vector(colour), candidate=name, **changes))
         return found
 
@@ -527,6 +529,18 @@ class TestNaming:
         job = world.name(world.group_of(red[0]))
         assert job.result["person_created"] is False and job.result["templates"] == MAX_TEMPLATES
         assert job.result["detections"] == MAX_TEMPLATES + 5
+
+    def test_crops_that_are_all_but_the_same_are_one_template(self, world: World) -> None:
+        red = world.stranger(RED, MAX_TEMPLATES)
+        for number in range(MAX_TEMPLATES):
+            name = f"hq/gate/still-{number}.jpg"
+            world.blobs.put(CANDIDATES, name, portrait(RED, shift=number))
+            red.append(world.see(colour_vector(RED), candidate=name, quality=quality(sharpness=900.0)))
+        world.run()
+        job = world.name(world.group_of(red[0]))
+        assert (job.result["templates"], job.result["unusable"]) == (MAX_TEMPLATES, {})
+        templates = list(world.stores.people.list_templates(person_id="ann"))
+        assert len(templates) == MAX_TEMPLATES, "the repeated ones, tried first, do not crowd out the others"
 
     def test_one_crop_of_each_track_is_tried_first(self, world: World) -> None:
         from functions.group.naming import best_first

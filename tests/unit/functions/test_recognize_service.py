@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,22 @@ import pytest
 
 from functions.recognize.service import DetectionService, Provenance, Recognizer, most_central
 from shared.adapters.local import LocalDetectionRepository, LocalStore
-from shared.domain import UNKNOWN, Candidate, Detection, Outcome, detection_id, sha256_hex
+from shared.domain import (
+    UNKNOWN,
+    Candidate,
+    Detection,
+    Embeddings,
+    Face,
+    Float32Array,
+    Outcome,
+    UInt8Array,
+    detection_id,
+    sha256_hex,
+)
 from shared.errors import ImageTooLarge, InvalidIdentifier, InvalidImage, StoreUnavailable
-from shared.matching.model import MatcherModel
+from shared.matching.model import MatcherModel, camera_key
 from shared.ports import DetectionFilter
+from shared.serving import Serving
 from shared.vision.decode import ImageLimits
 from shared.vision.quality import QualityGate
 from tests.support import (
@@ -23,17 +35,21 @@ from tests.support import (
     EMBEDDER_ID,
     GREEN,
     NOW,
+    OPERATING,
     RED,
     YELLOW,
+    ColourEmbedder,
     PatchDetector,
     TickingClock,
     candidate,
+    colour_pack,
     colour_vector,
     face,
     matcher,
     picture,
     png,
     portrait,
+    probes,
     serving,
 )
 
@@ -87,10 +103,44 @@ def detector() -> PatchDetector:
     return PatchDetector()
 
 
+class CountingEmbedder(ColourEmbedder):
+    """Counts the faces that it was given. Its second look may see something else."""
+
+    second: Float32Array | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedded = 0
+        self.looked_again = 0
+
+    def embed(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
+        self.embedded += len(faces)
+        return super().embed(images, faces)
+
+    def embed_reference(self, images: Sequence[UInt8Array], faces: Sequence[Face]) -> Embeddings:
+        self.looked_again += len(faces)
+        return super().embed(images, faces) if self.second is None else probes(self.second)
+
+
+def colour_at(similarity: float) -> tuple[int, int, int]:
+    """A strong colour whose cosine to red is this within 0.01: red turned away from green, so never Bob's."""
+    red = colour_vector(RED)[:3]
+    away = -colour_vector(GREEN)[:3]
+    away -= (away @ red) * red
+    away /= np.linalg.norm(away)
+    row = similarity * red + np.sqrt(1 - similarity**2) * away
+    levels = np.rint(127 + 120 * row / np.abs(row).max()).astype(int)
+    return int(levels[0]), int(levels[1]), int(levels[2])
+
+
 @pytest.fixture
 def recognizer(live: Live, detector: PatchDetector) -> Recognizer:
+    return recognizer_of(lambda: serving(live(), detector=detector))
+
+
+def recognizer_of(serving: Callable[[], Serving]) -> Recognizer:
     return Recognizer(
-        serving=lambda: serving(live(), detector=detector),
+        serving=serving,
         gate=QualityGate(min_size_px=20, min_sharpness=0, min_confidence=0.9),
         limits=ImageLimits(max_bytes=200_000, max_pixels=1_000_000),
         max_faces=3,
@@ -274,6 +324,90 @@ class TestCandidate:
             deliver(service, portrait(RED))
         said = " ".join(f"{record.getMessage()} {sorted(vars(record).items(), key=str)}" for record in caplog.records)
         assert "ann" not in said.split() and "'ann'" not in said
+
+    def test_a_camera_with_a_threshold_of_its_own_is_held_to_it(
+        self, service: DetectionService, detections: Detections, live: Live
+    ) -> None:
+        cameras = {camera_key("hq", "entrance"): 0.9, camera_key("branch", "exit"): 0.4}
+        live.model = replace(live.model, operating=replace(OPERATING, cameras=cameras))
+        data = portrait(colour_at(0.75))
+        places = [("hq", "entrance"), ("hq", "exit"), ("branch", "exit"), ("branch", "entrance")]
+        for site, camera in places:
+            deliver(service, data, site=site, camera=camera)
+        seen = {(d.site, d.camera): (d.person_id, d.threshold) for d in detections.everything()}
+        assert [seen[place] for place in places] == [(UNKNOWN, 0.9), ("ann", 0.5), ("ann", 0.4), ("ann", 0.5)]
+
+    def test_an_image_over_http_is_held_to_the_general_threshold(self, service: DetectionService, live: Live) -> None:
+        """Its sender says what the camera is called, and may say anything."""
+        live.model = replace(live.model, operating=replace(OPERATING, cameras={camera_key("hq", "entrance"): 0.9}))
+        [(found, _)] = service.store_image(portrait(colour_at(0.75)), Provenance("hq", "entrance", "lobby"))
+        assert (found.identity.person_id, found.identity.threshold) == ("ann", 0.5)
+
+
+class TestSecondLook:
+    """A close call is embedded as templates are, which takes twice the time: only where it may change the answer."""
+
+    @pytest.fixture
+    def embedder(self) -> CountingEmbedder:
+        return CountingEmbedder()
+
+    @pytest.fixture
+    def recognizer(self, live: Live, embedder: CountingEmbedder) -> Recognizer:
+        return recognizer_of(lambda: Serving(colour_pack(embedder), live()))
+
+    @pytest.mark.parametrize("similarity", [1.0, 0.62, 0.38, -0.3])
+    def test_a_clear_case_is_looked_at_once(
+        self, recognizer: Recognizer, embedder: CountingEmbedder, similarity: float
+    ) -> None:
+        [found] = recognizer.recognize(portrait(colour_at(similarity)))
+        assert found.identity.similarity == pytest.approx(similarity, abs=0.01)
+        assert (embedder.embedded, embedder.looked_again) == (1, 0)
+
+    @pytest.mark.parametrize("similarity", [0.58, 0.5, 0.42])
+    def test_the_second_look_decides_a_close_call(
+        self, recognizer: Recognizer, embedder: CountingEmbedder, similarity: float
+    ) -> None:
+        embedder.second = colour_vector(colour_at(0.9))
+        [found] = recognizer.recognize(portrait(colour_at(similarity)))
+        assert (embedder.embedded, embedder.looked_again) == (1, 1)
+        assert found.identity.person_id == "ann" and found.identity.similarity == pytest.approx(0.9, abs=0.01)
+        assert found.embedding.vectors[0] == pytest.approx(embedder.second), "what is stored is what was judged"
+
+    def test_it_may_take_a_name_away_and_is_the_last(self, recognizer: Recognizer, embedder: CountingEmbedder) -> None:
+        embedder.second = colour_vector(colour_at(0.48))
+        found = recognizer.recognize_crop(portrait(colour_at(0.55)))
+        assert found is not None and found.identity.person_id == UNKNOWN
+        assert embedder.looked_again == 1, "still close, and not looked at a third time"
+
+    def test_it_is_close_to_the_cameras_own_threshold(
+        self, recognizer: Recognizer, embedder: CountingEmbedder, live: Live
+    ) -> None:
+        live.model = replace(live.model, operating=replace(OPERATING, cameras={"hq/entrance": 0.9}))
+        embedder.second = colour_vector(colour_at(0.95))
+        data = portrait(colour_at(0.86))
+        general = recognizer.recognize_crop(data)
+        assert embedder.looked_again == 0 and general is not None and general.identity.person_id == "ann"
+        own = recognizer.recognize_crop(data, "hq/entrance")
+        assert embedder.looked_again == 1 and own is not None
+        assert (own.identity.person_id, own.identity.threshold) == ("ann", 0.9)
+
+    def test_a_rejected_face_is_not_worth_it(self, recognizer: Recognizer, embedder: CountingEmbedder) -> None:
+        [found] = recognizer.recognize(portrait(colour_at(0.5), side=12))
+        assert found.rejected == "too_small" and embedder.looked_again == 0
+
+    def test_nobody_enrolled_is_no_close_call(
+        self, recognizer: Recognizer, embedder: CountingEmbedder, live: Live
+    ) -> None:
+        live.model = matcher({}, operating=replace(OPERATING, threshold=0.05))
+        recognizer.recognize(portrait(RED))
+        assert embedder.looked_again == 0
+
+    def test_of_several_faces_only_the_close_one(self, recognizer: Recognizer, embedder: CountingEmbedder) -> None:
+        close = colour_at(0.5)
+        data = png(picture(((10, 10, 90, 90), RED), ((120, 10, 190, 80), close), ((10, 120, 70, 180), GREEN)))
+        found = recognizer.recognize(data)
+        assert [f.identity.person_id for f in found][::2] == ["ann", "bob"]
+        assert (embedder.embedded, embedder.looked_again) == (3, 1)
 
 
 class TestImage:

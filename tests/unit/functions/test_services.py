@@ -51,6 +51,16 @@ def test_what_every_request_needs_does_not_wait_for_models(services: Services, m
     assert warming_up.result().pack is services.runtime.pack
 
 
+def test_there_is_one_gallery_for_each_embedder_that_answers(services: Services, monkeypatch) -> None:
+    """One, so that it is checked by one caller at a time."""
+    first = services.gallery()
+    assert services.gallery() is first
+    packs = services.runtime.packs
+    monkeypatch.setattr(services.runtime, "ruling", lambda: packs.named("sface"))
+    assert services.gallery() is not first
+    assert services.gallery()._embedder_id == packs.named("sface")
+
+
 def test_callers_at_once_get_one_service(services: Services) -> None:
     made: list[object] = []
 

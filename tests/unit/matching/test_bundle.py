@@ -22,8 +22,8 @@ from shared.matching.bundle import (
     verified_file,
     without_person,
 )
-from shared.matching.model import SvmScale
-from tests.support import matcher, unit
+from shared.matching.model import Operating, centre
+from tests.support import matcher, probes, unit
 from tests.unit.matching.bundles import bundle_of
 
 ANN, BOB = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
@@ -41,7 +41,7 @@ def test_what_is_packed_is_loaded() -> None:
         weights=np.arange(8, dtype=np.float32).reshape(2, 4),
         bias=np.array([0.5, -0.5], np.float32),
         mean=np.array([0.1, 0, 0, 0], np.float32),
-        svm=SvmScale(0.3, 0.1, 0.5),
+        operating=Operating(0.41, 23.0, 0.39, {"museum/door": 0.47}),
     )
     loaded = load_matcher(bundle_of(model))
     assert (loaded.model_id, loaded.embedder_id, loaded.person_ids) == (
@@ -49,8 +49,8 @@ def test_what_is_packed_is_loaded() -> None:
         model.embedder_id,
         ("ann", "bob"),
     )
-    assert (loaded.svm, loaded.operating) == (model.svm, model.operating)
-    for name in ("mean", "prototypes", "weights", "bias"):
+    assert loaded.operating == model.operating
+    for name in ("mean", "weights", "bias"):
         assert np.array_equal(getattr(loaded, name), getattr(model, name)), name
 
 
@@ -61,17 +61,25 @@ def test_a_gallery_of_nobody_is_packed_and_loaded() -> None:
 def test_a_manifest_survives_json_and_ignores_later_fields() -> None:
     manifest = bundle_of(matcher(GALLERY)).manifest
     fields = json.loads(manifest.to_json()) | {"colour_of_the_sky": "blue"}
-    assert Manifest.from_json(json.dumps(fields).encode()) == manifest
+    read = Manifest.from_json(json.dumps(fields).encode())
+    assert read.to_json() == manifest.to_json() and read.schema == 2
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None])
+def test_what_the_fit_left_out_and_read_survives_json() -> None:
+    aside = [{"person_id": "ann", "template_id": "1", "reason": "duplicate", "with": "2"}]
+    manifest = replace(bundle_of(matcher(GALLERY)).manifest, people={"ann": "h1", "bob": "h2"}, set_aside=aside)
+    read = Manifest.from_json(manifest.to_json())
+    assert (read.people, read.set_aside) == ({"ann": "h1", "bob": "h2"}, aside)
+
+
+@pytest.mark.parametrize("schema", [0, 3, "1", "2", None])
 def test_another_schema_is_refused_by_name(schema: object) -> None:
     fields = json.loads(bundle_of(matcher(GALLERY)).manifest.to_json()) | {"schema": schema}
     with pytest.raises(UnknownSchema, match=str(schema)):
         Manifest.from_json(json.dumps(fields).encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"schema": 1}', b'"x"'])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"schema": 1}', b'{"schema": 2}', b'"x"'])
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError):
         Manifest.from_json(data)
@@ -106,7 +114,7 @@ class Canary:
 def test_a_pickle_inside_is_refused_and_never_run(tmp_path: Path) -> None:
     """Even when the hash is right: whoever can write a bundle must not be able to run code."""
     model, canary = matcher(GALLERY), tmp_path / "canary"
-    arrays = {name: getattr(model, name) for name in ("mean", "prototypes", "weights", "bias")}
+    arrays = {name: getattr(model, name) for name in ("mean", "weights", "bias")}
     sink = io.BytesIO()
     np.savez(sink, person_ids=np.array([Canary(canary), "bob"], dtype=object), **arrays)
     with pytest.raises(IntegrityError):
@@ -139,19 +147,83 @@ def test_a_missing_array_is_refused() -> None:
         load_matcher(with_file(bundle_of(matcher(GALLERY)), sink.getvalue()))
 
 
+SCALE = {"gain": 0.3, "offset": 0.1, "weight": 0.25}
+
+
+def first_schema(scale: dict[str, float] = SCALE) -> tuple[Bundle, dict[str, np.ndarray]]:
+    """A bundle as the first schema had it, and its arrays: prototypes beside SVMs, whose scale the manifest has."""
+    random = np.random.default_rng(0)
+    arrays = {name: random.normal(size=(3, 8)).astype(np.float32) for name in ("prototypes", "weights")}
+    arrays["prototypes"] /= np.linalg.norm(arrays["prototypes"], axis=1, keepdims=True)
+    arrays |= {"bias": random.normal(size=3).astype(np.float32), "mean": np.full(8, 0.05, np.float32)}
+    sink = io.BytesIO()
+    np.savez(sink, person_ids=np.array(["ann", "bob", "cid"]), **arrays)
+    fields = json.loads(bundle_of(matcher(GALLERY)).manifest.to_json())
+    fields = {key: value for key, value in fields.items() if key not in ("people", "set_aside")}
+    fields |= {
+        "schema": 1,
+        "files": {MATCHER_FILE: sha256_hex(sink.getvalue())},
+        "templates": {"ann": 1, "bob": 1, "cid": 1},
+        "classifier": {"kind": "prototype+linear-svm", "svm_scale": scale},
+        "operating": {"threshold": 0.2, "slope": 20.0, "midpoint": 0.2},
+    }
+    return Bundle(Manifest.from_json(json.dumps(fields).encode()), {MATCHER_FILE: sink.getvalue()}), arrays
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_bundle_of_the_first_schema_answers_as_it_did(share: float) -> None:
+    """Its arithmetic was (1 - w) * cosine + w * (gain * margin + offset), of the centred probe."""
+    bundle, arrays = first_schema({**SCALE, "weight": share})
+    model = load_matcher(bundle)
+    faces = centre(np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32), np.full(8, 1e-9, np.float32))
+    centred = centre(faces, arrays["mean"])
+    margins = centred @ arrays["weights"].T + arrays["bias"]
+    before = (1 - share) * (centred @ arrays["prototypes"].T) + share * (SCALE["gain"] * margins + SCALE["offset"])
+    assert model.similarities(faces) == pytest.approx(before, abs=1e-5)
+    answers = model.identify(probes(faces, model.embedder_id))
+    assert [answer.nearest for answer in answers] == [model.person_ids[row] for row in before.argmax(axis=1)]
+    assert model.operating == Operating(0.2, 20.0, 0.2)
+
+
+@pytest.mark.parametrize("scale", [{}, {"gain": 1.0, "offset": 0.0}])
+def test_a_bundle_of_the_first_schema_without_its_scale_is_refused(scale: dict[str, float]) -> None:
+    bundle, _ = first_schema(scale)
+    with pytest.raises(IntegrityError):
+        load_matcher(bundle)
+
+
+def test_a_person_taken_out_of_the_first_schema_leaves_a_bundle_of_the_second() -> None:
+    bundle, _ = first_schema()
+    cut = without_person(bundle, "bob", model_id="99999999T000000.000000Z-0000")
+    cut = Bundle(Manifest.from_json(cut.manifest.to_json()), cut.files)
+    face = unit(1, 2, 3, 4, 5, 6, 7, 8)[None]
+    assert cut.manifest.schema == 2
+    assert load_matcher(cut).person_ids == ("ann", "cid")
+    before = load_matcher(bundle).similarities(face)[:, [0, 2]]
+    assert load_matcher(cut).similarities(face) == pytest.approx(before, abs=1e-6)
+
+
 def test_packing_is_repeatable() -> None:
     assert pack_matcher(matcher(GALLERY)) == pack_matcher(matcher(GALLERY))
 
 
 def test_nothing_is_left_of_a_person_taken_out() -> None:
     bundle = bundle_of(matcher(GALLERY))
+    files = {**bundle.manifest.files, "svm.joblib": sha256_hex(b"ann")}
+    aside = [
+        {"person_id": "ann", "template_id": "1", "reason": "duplicate", "with": "2"},
+        {"person_id": "bob", "template_id": "3", "reason": "confuses", "with": "ann"},
+        {"person_id": "bob", "template_id": "4", "reason": "duplicate", "with": "5"},
+        {"person_id": "bob", "template_id": "6", "reason": "unlike_own_person", "with": None},
+    ]
     bundle = Bundle(
-        replace(bundle.manifest, files={**bundle.manifest.files, "svm.joblib": sha256_hex(b"ann")}),
+        replace(bundle.manifest, files=files, people={"ann": "h1", "bob": "h2"}, set_aside=aside),
         {**bundle.files, "svm.joblib": b"ann"},
     )
     cut = without_person(bundle, "ann", model_id="99999999T000000.000000Z-0000")
     assert b"ann" not in cut.manifest.to_json()
     assert all(b"a\0\0\0n\0\0\0n" not in data and b"ann" not in data for data in cut.files.values())
-    assert cut.manifest.templates == {"bob": 1}
+    assert cut.manifest.templates == {"bob": 1} and cut.manifest.people == {"bob": "h2"}
+    assert [one["template_id"] for one in cut.manifest.set_aside] == ["4", "6"]
     assert cut.manifest.gallery == bundle.manifest.gallery, "so that the timer sees a changed gallery and refits"
     assert load_matcher(cut).person_ids == ("bob",)

@@ -10,13 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import UNKNOWN
+from shared.domain import UNKNOWN, Float32Array
 from shared.errors import EmbedderMismatch, InvalidInput
-from shared.matching.model import Operating, SvmScale, centre, empty_model, new_model_id
+from shared.matching.model import MatcherModel, Operating, camera_key, centre, empty_model, fitted_at, new_model_id
 from tests.support import OPERATING, matcher, probes, unit
 
 ANN, BOB, CID = unit(1, 0, 0, 0), unit(0, 1, 0, 0), unit(0, 0, 1, 0)
 THREE = {"ann": ANN, "bob": BOB, "cid": CID}
+
+
+def of_rows(people: dict[str, Float32Array], *bias: float, mean: Float32Array | None = None) -> MatcherModel:
+    """A matcher of these weights as they are, one bias a person."""
+    plain = matcher(people)
+    mean = plain.mean if mean is None else mean
+    biases = np.array(bias, np.float32)
+    return MatcherModel("m", plain.embedder_id, plain.person_ids, mean, plain.weights, biases, OPERATING)
 
 
 def test_the_nearest_person_is_named_when_near_enough() -> None:
@@ -55,38 +63,58 @@ def test_in_an_empty_gallery_everybody_is_unknown() -> None:
     assert list(model.confidences(probes(ANN))) == []
 
 
-def test_an_svm_of_weight_zero_ranks_and_the_cosine_decides() -> None:
-    """Two look-alikes: the SVM prefers the second, whose cosine is the lower of the two; that cosine is compared."""
+def test_similarity_is_one_row_a_person_and_their_bias() -> None:
+    weights = np.array([[0.75, 0, 0, 0.5], [0, 2, 0, 0]], np.float32)
+    model = of_rows({"ann": weights[0], "bob": weights[1]}, 0.25, -0.125)
+    rows = model.similarities(np.stack([unit(3, 0, 0, 4), BOB]))
+    # 0.75 * 0.6 + 0.5 * 0.8 + 0.25 = 1.1, and so on; worked out by hand
+    assert rows.dtype == np.float32
+    assert rows == pytest.approx(np.array([[1.1, -0.125], [0.25, 1.875]]), abs=1e-6)
+
+
+def test_whom_identify_names_is_the_first_of_everybody_bias_included() -> None:
+    """Two look-alikes: the cosine prefers the first, whose bias is against them."""
     like_ann, like_bob = unit(1, 0.1, 0, 0), unit(1, -0.1, 0, 0)
-    model = replace(
-        matcher({"ann": like_ann, "bob": like_bob}),
-        weights=np.array([[0, -1, 0, 0], [0, 5, 0, 0]], np.float32),
-    )
+    model = of_rows({"ann": like_ann, "bob": like_bob}, -0.2, 0.05)
     probe = unit(1, 0.05, 0, 0)
     [identity] = model.identify(probes(probe))
-    assert identity.person_id == "bob"
-    assert identity.similarity == pytest.approx(float(probe @ like_bob), abs=1e-6)
-    assert [who for who, _ in model.confidences(probes(probe))] == ["bob", "ann"], "whom it names comes first"
+    assert (identity.person_id, identity.nearest) == ("bob", "bob")
+    assert identity.similarity == pytest.approx(float(probe @ like_bob) + 0.05, abs=1e-6)
+    assert [who for who, _ in model.confidences(probes(probe))] == ["bob", "ann"]
+    strict = replace(model, operating=replace(OPERATING, threshold=identity.similarity + 1e-4))
+    assert strict.identify(probes(probe))[0].person_id == UNKNOWN, "what is compared is what was ranked"
 
-    strict = replace(model, operating=replace(OPERATING, threshold=float(probe @ like_ann) - 1e-4))
-    assert strict.identify(probes(probe))[0].person_id == UNKNOWN, "the SVM alone names nobody"
+
+def test_one_face_gets_the_answer_that_it_gets_among_many() -> None:
+    """One to four probes are compared one at a time, more of them as one product (`ExactIndex`)."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(40, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    model = of_rows({f"person_{n:02d}": row for n, row in enumerate(rows)}, *random.normal(0, 0.1, 40))
+    faces = centre(rows + random.normal(0, 0.2, rows.shape).astype(np.float32), np.full(16, 1e-6, np.float32))
+    together = model.identify(probes(faces))
+    for face, among in zip(faces, together, strict=True):
+        [alone] = model.identify(probes(face))
+        assert (alone.person_id, alone.nearest) == (among.person_id, among.nearest)
+        assert alone.similarity == pytest.approx(among.similarity, abs=1e-5)
+        assert alone.similarity == pytest.approx(float(model.similarities(face[None]).max()), abs=1e-5)
 
 
-def test_a_weighted_svm_is_averaged_with_the_cosine() -> None:
-    weights = np.array([[0, 0, 0, 2], [0, 0, 0, 0]], np.float32)
-    model = replace(
-        matcher({"ann": ANN, "bob": BOB}),
-        weights=weights,
-        bias=np.array([0.5, 0.0], np.float32),
-        svm=SvmScale(gain=0.1, offset=0.2, weight=0.25),
-    )
-    [row] = model.similarities(unit(1, 0, 0, 0)[None])
-    assert row == pytest.approx([0.75 * 1 + 0.25 * (0.1 * 0.5 + 0.2), 0.25 * 0.2], abs=1e-6)
+def test_a_camera_has_a_threshold_of_its_own() -> None:
+    operating = replace(OPERATING, threshold=0.5, cameras={camera_key("museum", "door"): 0.7})
+    model, probe = matcher(THREE, operating=operating), probes(unit(0.6, 0, 0, 0.8))
+    [anywhere], [elsewhere] = model.identify(probe), model.identify(probe, camera_key("museum", "hall"))
+    [door] = model.identify(probe, camera_key("museum", "door"))
+    assert (anywhere.person_id, anywhere.threshold) == (elsewhere.person_id, elsewhere.threshold) == ("ann", 0.5)
+    assert (door.person_id, door.nearest, door.threshold) == (UNKNOWN, "ann", 0.7)
+    assert door.similarity == anywhere.similarity and door.confidence == anywhere.confidence
+    [nobody] = empty_model(model.embedder_id, 4, operating).identify(probe, camera_key("museum", "door"))
+    assert nobody.threshold == 0.7
 
 
 def test_the_gallery_mean_is_removed_from_probes() -> None:
     mean = np.array([0.5, 0, 0, 0], np.float32)
-    model = replace(matcher({"ann": ANN, "bob": BOB}), mean=mean)
+    model = of_rows({"ann": ANN, "bob": BOB}, 0, 0, mean=mean)
     assert model.similarities(BOB[None])[0, 1] == pytest.approx(1 / np.sqrt(1.25), abs=1e-6)
 
 
@@ -113,6 +141,24 @@ def test_a_person_can_be_taken_out() -> None:
     assert model.person_ids == ("ann", "bob", "cid"), "the old one is as it was"
 
 
+def test_taking_a_person_out_leaves_everybody_elses_similarities_as_they_are() -> None:
+    model = of_rows(THREE, 0.1, 0.2, 0.3, mean=np.array([0.1, 0, 0, 0.2], np.float32))
+    cut, face = model.without("bob", model_id="later"), unit(1, 2, 3, 4)[None]
+    assert cut.similarities(face) == pytest.approx(model.similarities(face)[:, [0, 2]], abs=1e-6)
+    [identity] = cut.identify(probes(face))
+    assert (identity.nearest, identity.similarity) == ("cid", pytest.approx(float(model.similarities(face)[0, 2])))
+
+
+def test_a_copy_with_other_rows_answers_by_those() -> None:
+    model = replace(matcher(THREE), weights=np.stack([BOB, CID, ANN]))
+    [identity] = model.identify(probes(ANN))
+    assert identity.person_id == "cid" == next(model.confidences(probes(ANN)))[0]
+
+
+def test_taking_out_somebody_unknown_changes_nobody() -> None:
+    assert matcher(THREE).without("zoe", model_id="later").person_ids == ("ann", "bob", "cid")
+
+
 def test_the_last_person_can_be_taken_out() -> None:
     cut = matcher({"ann": ANN}).without("ann", model_id="later")
     assert cut.identify(probes(ANN))[0].person_id == UNKNOWN
@@ -123,6 +169,8 @@ def test_arrays_that_do_not_agree_are_refused() -> None:
         replace(matcher(THREE), person_ids=("ann",))
     with pytest.raises(InvalidInput):
         replace(matcher(THREE), bias=np.zeros(2, np.float32))
+    with pytest.raises(InvalidInput):
+        replace(matcher(THREE), mean=np.zeros(5, np.float32))
 
 
 @given(st.lists(st.lists(st.floats(-1, 1, width=32), min_size=4, max_size=4), min_size=1, max_size=8))
@@ -137,6 +185,16 @@ def test_model_ids_sort_by_the_time_the_gallery_was_read(ages: list[timedelta]) 
     start = datetime(2000, 1, 1, tzinfo=UTC)
     by_time = [new_model_id(start + age) for age in sorted(set(ages))]
     assert by_time == sorted(by_time)
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis
+def test_a_model_id_tells_when_its_gallery_was_read(when: datetime) -> None:
+    assert fitted_at(new_model_id(when)) == when
+
+
+@pytest.mark.parametrize("model_id", ["none", "", "bench", "20260101-0000"])
+def test_an_id_that_does_not_tell_is_no_error(model_id: str) -> None:
+    assert fitted_at(model_id) is None
 
 
 def test_a_probe_of_another_embedder_is_refused_even_where_the_numbers_would_allow_it() -> None:

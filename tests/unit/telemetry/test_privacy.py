@@ -21,6 +21,7 @@ from shared.vision.detectors import Pack
 from tests.support import (
     BLUE,
     GREEN,
+    ONE_COLOUR,
     RED,
     ColourEmbedder,
     PatchDetector,
@@ -67,8 +68,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     store = LocalStore(tmp_path)
     table = load_registry().embedder["facenet"].model_copy(update={"embedder_id": "colour.1", "dimension": 8})
     pack = Pack("colours", PatchDetector(), ColourEmbedder(), table)
-    flat = {"enroll_min_sharpness": 0, "enroll_min_contrast": 0, "recognize_min_contrast": 0}  # patches of one colour
-    settings = Settings(data_dir=tmp_path, model_poll_s=3600, **flat)
+    settings = Settings(data_dir=tmp_path, model_poll_s=3600, **ONE_COLOUR)
     other = colour_pack(ColourEmbedder("other.1"), name="other")
     made = Services(Runtime(settings, stores=stores_over(store), pack=[pack, other]))
     yield made
