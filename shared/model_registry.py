@@ -19,6 +19,7 @@ from shared.errors import (
     Conflict,
     IntegrityError,
     NotFound,
+    PermanentError,
     PreconditionFailed,
     UnknownSchema,
 )
@@ -109,11 +110,12 @@ class ModelRegistry:
         Raises:
             Conflict: the live model is of a later gallery or of another embedder, or somebody in this one was erased
                 meanwhile.
+            ConfigurationError: the vector search is not set up for it.
         """
         try:
             self._write(bundle, cut_of)
             self._move_pointer(bundle.manifest)
-        except Conflict:
+        except PermanentError:
             self._discard(bundle.manifest.model_id)
             raise
         logger.info("model published", extra={"action": "model.publish", "model_id": bundle.manifest.model_id})
@@ -123,13 +125,14 @@ class ModelRegistry:
 
         Raises:
             Conflict: somebody in it was erased meanwhile; nothing is left of it.
+            ConfigurationError: as `publish`.
         """
         model_id = bundle.manifest.model_id
         try:
             self._write(bundle)
             if not self._is_stored(model_id):
                 raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
-        except Conflict:
+        except PermanentError:
             self._discard(model_id)
             raise
         logger.info("model stored", extra={"action": "model.store", "model_id": model_id})
