@@ -27,7 +27,7 @@ from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, Bundle, Manifest
 from shared.matching.model import MatcherModel, new_model_id
 from shared.migration import Migrations
 from shared.ports import BlobStore, Clock
-from shared.vector_search import VectorSearch
+from shared.vector_search import GoingOn, VectorSearch
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +101,12 @@ class ModelRegistry:
         """Raises: IntegrityError: the pointer does not say, and the manifest is damaged."""
         return pointer.embedder_id or str(self.manifest(pointer).embedder["embedder_id"])
 
-    def publish(self, bundle: Bundle, *, cut_of: Bundle | None = None) -> None:
+    def publish(self, bundle: Bundle, *, cut_of: Bundle | None = None, going_on: GoingOn | None = None) -> None:
         """Writes a bundle, then moves the pointer to it. Of a bundle that has to give way nothing is left.
 
         Args:
             cut_of: what it is but for one person, see `VectorSearch.store`.
+            going_on: called while it takes long.
 
         Raises:
             Conflict: the live model is of a later gallery or of another embedder, or somebody in this one was erased
@@ -113,15 +114,15 @@ class ModelRegistry:
             ConfigurationError: the vector search is not set up for it.
         """
         try:
-            self._write(bundle, cut_of)
+            self._write(bundle, cut_of, going_on)
             self._move_pointer(bundle.manifest)
         except PermanentError:
             self._discard(bundle.manifest.model_id)
             raise
         logger.info("model published", extra={"action": "model.publish", "model_id": bundle.manifest.model_id})
 
-    def store(self, bundle: Bundle) -> None:
-        """Writes a bundle beside the live one; `switch` may make it live.
+    def store(self, bundle: Bundle, *, going_on: GoingOn | None = None) -> None:
+        """Writes a bundle beside the live one; `switch` may make it live. Arguments as of `publish`.
 
         Raises:
             Conflict: somebody in it was erased meanwhile; nothing is left of it.
@@ -129,7 +130,7 @@ class ModelRegistry:
         """
         model_id = bundle.manifest.model_id
         try:
-            self._write(bundle)
+            self._write(bundle, None, going_on)
             if not self._is_stored(model_id):
                 raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
         except PermanentError:
@@ -172,14 +173,14 @@ class ModelRegistry:
         except (PreconditionFailed, NotFound):
             return  # the erasure has seen where the pointer leads, and mends it
 
-    def _write(self, bundle: Bundle, cut_of: Bundle | None = None) -> None:
+    def _write(self, bundle: Bundle, cut_of: Bundle | None, going_on: GoingOn | None) -> None:
         model_id = bundle.manifest.model_id
         manifest = bundle.manifest.to_json()
         # The manifest first: an erasure that comes by meanwhile must be able to tell whom the bundle knows.
         self._blobs.put(MODELS, f"{model_id}/{MANIFEST_FILE}", manifest, content_type="application/json")
         for name, data in bundle.files.items():
             self._blobs.put(MODELS, f"{model_id}/{name}", data)
-        self.search.store(bundle, cut_of=cut_of)
+        self.search.store(bundle, cut_of=cut_of, going_on=going_on)
 
     def _move_pointer(self, manifest: Manifest) -> None:
         model_id = manifest.model_id

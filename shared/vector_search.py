@@ -16,15 +16,22 @@ from shared.matching.index import ExactIndex, PersonIndex
 logger = logging.getLogger(__name__)
 
 
+GoingOn = Callable[[], None]
+"""Called now and then during what takes long; may raise, to stop it."""
+
+
 class PersonVectors(Protocol):
     """Where the vectors of large models' people are searched. Every method may raise `StoreUnavailable`."""
 
-    def store(self, model_id: str, weights: Float32Array, bias: Float32Array) -> None:
+    def store(
+        self, model_id: str, weights: Float32Array, bias: Float32Array, *, going_on: GoingOn | None = None
+    ) -> None:
         """Writes a model's vectors; again, what is missing of them.
 
         Args:
             weights: (C, D) float32.
             bias: (C,) float32.
+            going_on: called before every few hundred.
 
         Raises:
             Conflict: the model was deleted meanwhile; nothing is left of its vectors.
@@ -61,13 +68,14 @@ class VectorSearch:
         self._vectors = vectors
         self._above = above
 
-    def store(self, bundle: Bundle, *, cut_of: Bundle | None = None) -> None:
+    def store(self, bundle: Bundle, *, cut_of: Bundle | None = None, going_on: GoingOn | None = None) -> None:
         """Sees to a model's vectors, before it can be made live.
 
         Args:
             cut_of: the model of which this one is all but one person. Nobody waits for a whole gallery to be written
                 because one person is erased: the two share their vectors. Where the other has none, this one has none
                 either, and is searched by the process until the next training.
+            going_on: as `PersonVectors.store`.
 
         Raises:
             Conflict, ConfigurationError, StoreUnavailable: as `PersonVectors.store`.
@@ -79,7 +87,7 @@ class VectorSearch:
         if len(model.person_ids) <= self._above:
             return
         if cut_of is None:
-            self._vectors.store(model.model_id, model.weights, model.bias)
+            self._vectors.store(model.model_id, model.weights, model.bias, going_on=going_on)
             return
         whole, left = load_matcher(cut_of, open_index=_any), set(model.person_ids)
         (row,) = (row for row, person_id in enumerate(whole.person_ids) if person_id not in left)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from shared.adapters.azure.cosmos import CosmosContainer, CosmosDatabase
 from shared.adapters.azure.cosmos_schema import DAY_S, DISTANCE, VECTORS, vector_path
 from shared.domain import Float32Array
-from shared.errors import ConfigurationError, Conflict, InvalidInput
+from shared.errors import ConfigurationError, Conflict, InvalidInput, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +103,15 @@ class CosmosVectors:
     def __init__(self, database: CosmosDatabase) -> None:
         self._container = database.container(VECTORS)
 
-    def store(self, model_id: str, weights: Float32Array, bias: Float32Array) -> None:
+    def store(
+        self, model_id: str, weights: Float32Array, bias: Float32Array, *, going_on: Callable[[], None] | None = None
+    ) -> None:
         """Writes a model's vectors. What is there already of an interrupted attempt is not written again.
 
         Args:
             weights: (C, D) float32.
             bias: (C,) float32.
+            going_on: called before each batch; may raise, to stop it.
 
         Raises:
             Conflict: the model was deleted meanwhile; nothing is left of it.
@@ -130,6 +133,8 @@ class CosmosVectors:
             self._container.upsert({"id": str(row), "model_id": model_id, _property(dimension): vector})
 
         for start in range(0, len(missing), BATCH):
+            if going_on is not None:
+                going_on()
             self._check_not_gone(model_id)
             _each(write, missing[start : start + BATCH])
         record = self._check_not_gone(model_id)
@@ -270,7 +275,7 @@ class CosmosPersonIndex:
         """As `PersonIndex.nearest`: one query for each probe.
 
         Raises:
-            StoreUnavailable: Cosmos DB does not answer.
+            StoreUnavailable: Cosmos DB does not answer, or does not search.
         """
         count = min(count, len(self._weights))
         rows = np.empty((len(centred), count), np.intp)
@@ -299,7 +304,10 @@ class CosmosPersonIndex:
             return everybody
         text, parameters = nearest_query(self._set_id, np.append(probe, np.float32(1)), max(count, SHORTLIST))
         found = self._container.query(text, parameters, partition=self._set_id, page=MOST)
-        people = self._people({int(document["id"]) for document in found})
+        try:
+            people = self._people({int(document["id"]) for document in found})
+        except InvalidInput as error:  # the face is not to blame: it waits for whoever mends it
+            raise StoreUnavailable(f"Cosmos DB refuses to search the container {VECTORS} for vectors") from error
         if len(people) >= count:
             return people
         # The set was deleted under a model that still answers: the next look at the pointer brings another.

@@ -26,7 +26,7 @@ from shared.adapters.azure.vectors import (
 from shared.adapters.local import LocalBlobStore, LocalStore
 from shared.bootstrap import open_vector_search
 from shared.domain import Float32Array
-from shared.errors import ConfigurationError, Conflict, InvalidInput, StoreUnavailable
+from shared.errors import Busy, ConfigurationError, Conflict, InvalidInput, StoreUnavailable
 from shared.matching.index import ExactIndex, PersonIndex
 from shared.matching.model import MatcherModel
 from shared.model_registry import ModelRegistry
@@ -195,9 +195,9 @@ class TestNearest:
 
     @pytest.mark.parametrize(
         "fault",
-        [refused(429, "slow down"), refused(503, "busy"), refused(403, "no"), refused(404, "no container"),
-         ServiceRequestError("cut")],
-    )  # fmt: skip
+        [*(refused(status, "no") for status in (400, 403, 404, 429, 503)), ServiceRequestError("cut")],
+        ids=str,
+    )
     @pytest.mark.parametrize("number", [1, 3])
     def test_a_service_that_does_not_answer_is_unavailable(
         self, fake: FakeContainer, vectors: CosmosVectors, fault: Exception, number: int
@@ -289,6 +289,18 @@ class TestStore:
         written = sum(verb == "upsert" and request["partition_key"] == MODEL for verb, request in fake.requests)
         assert written == BATCH, "it looked after the first batch"
         assert fake.documents["sets", MODEL]["state"] == "gone"
+
+    def test_says_that_it_goes_on_and_can_be_stopped(self, fake: FakeContainer, vectors: CosmosVectors) -> None:
+        said: list[int] = []
+
+        def going_on() -> None:
+            said.append(len(rows_in(fake)))
+            if len(said) == 3:
+                raise Busy("another training took over")
+
+        with pytest.raises(Busy):
+            vectors.store(MODEL, *arrays(3 * BATCH), going_on=going_on)
+        assert said == [0, BATCH, 2 * BATCH]
 
     def test_in_the_very_last_moment_too(self, fake: FakeContainer, vectors: CosmosVectors) -> None:
         def erase(verb: str, request: dict[str, Any]) -> None:
@@ -393,8 +405,9 @@ class TestCutAndDelete:
         """A publication stores the model, then its vectors: one that begins in between must not be taken for a rest."""
 
         def stored_ids() -> set[str]:
-            vectors.store("new", *arrays(5))  # begun after the records were read
-            return {"new"}
+            ids: set[str] = set()
+            vectors.store("new", *arrays(5))  # in another process, right after the list was made
+            return ids
 
         vectors.sweep(stored_ids)
         assert rows_in(fake, "new") == set(range(5))
@@ -502,6 +515,12 @@ class TestLifeOfAModel:
         with pytest.raises(Conflict):
             world.publish(made(1, FOUR | {"eve": ONE[4]}))
         assert not world.holds(ONE[4])
+
+    def test_whoever_publishes_hears_that_it_goes_on(self, world: World) -> None:
+        heard: list[str] = []
+        world.registry.publish(bundle_of(made(1, FOUR)), going_on=lambda: heard.append("publish"))
+        world.registry.store(bundle_of(made(2, FOUR)), going_on=lambda: heard.append("store"))
+        assert heard == ["publish", "store"]
 
     def test_one_that_the_container_is_not_made_for_leaves_no_bundle(self, world: World) -> None:
         world.fake._policy["vectorEmbeddings"].clear()
