@@ -245,14 +245,14 @@ var vectorCapability = vectorSearch ? [
 
 // One vector a person of a large model, beside the arrays that the app keeps (docs/adr/0021). A graph of its own for each
 // model: every search names its partition. The vectors are in no ordinary index, as with all that is not included.
-var vectorEmbeddings = [for length in vectorLengths: {
-  path: '/vector${length}'
+var vectorEmbeddings = [for size in vectorLengths: {
+  path: '/vector${size}'
   dataType: 'float32'
   distanceFunction: 'dotproduct'
-  dimensions: length
+  dimensions: size
 }]
-var vectorIndexes = [for length in vectorLengths: {
-  path: '/vector${length}'
+var vectorIndexes = [for size in vectorLengths: {
+  path: '/vector${size}'
   type: 'diskANN'
   vectorIndexShardKey: [
     '/model_id'

@@ -237,15 +237,15 @@ def _of_each_length(file: BicepFile, value: Any, lengths: list[int]) -> Any:
     if value not in ("vectorEmbeddings", "vectorIndexes"):
         return value
     text = str(file.variables[value])
-    assert text.startswith("[for length in vectorLengths: {")
+    assert text.startswith("[for size in vectorLengths: {")
     (declared,) = [node for node in walk(file.root) if node.type == "for_statement" and text_of(node).strip() in text]
     body = value_of(next(node for node in walk(declared) if node.type == "object"))
 
     def written(part: Any, length: int) -> Any:
         return (
             length
-            if part == "length"
-            else part.strip("'").replace("${length}", str(length))
+            if part == "size"
+            else part.strip("'").replace("${size}", str(length))
             if isinstance(part, str)
             else part
         )
