@@ -23,7 +23,7 @@ RAREST: Final = 1e-3
 class ImpostorCurve:
     """Similarity to the nearest of N people that a share f of strangers reaches, with n = ln N and r = ln 1/f:
 
-        base + people · n + rarity · r + people_people · n² + people_rarity · n r + rarity_rarity · r²
+    base + people · n + rarity · r + people_people · n² + people_rarity · n r + rarity_rarity · r²
     """
 
     base: float
