@@ -125,6 +125,7 @@ def complaints() -> list[str]:
                 body = {name: value for name, value in resource.body.items() if name not in OF_BICEP}
                 wrong += _object(body, _fields(model, module), module, f"{path.stem}: {resource.symbol}")
     model, module = _model("cosmosdb", "SqlContainerResource")
-    for item in read(BICEP / "modules" / "cosmos.bicep").variables["containers"]:
+    cosmos = read(BICEP / "modules" / "cosmos.bicep").variables
+    for item in (*cosmos["containers"], cosmos["vectorContainer"]):
         wrong += _object(item["resource"], _fields(model, module), module, f"cosmos: {item['name']}")
     return wrong

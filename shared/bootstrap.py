@@ -33,6 +33,7 @@ from shared.ports import (
 )
 from shared.serving import LiveModel, Packs, ruling
 from shared.settings import BlobTriggerSource, Settings, StoreSettings, TriggerSettings
+from shared.vector_search import VectorSearch
 
 if TYPE_CHECKING:
     from shared.adapters.azure.access import AzureAccess
@@ -153,6 +154,23 @@ def _azure_stores(settings: StoreSettings) -> Stores:
     )
 
 
+def open_vector_search(settings: Settings) -> VectorSearch:
+    """What searches models of more than `vector_search_above` people. Raises as `open_stores`."""
+    if not settings.vector_search_above:
+        return VectorSearch()
+    if settings.backend != "azure":
+        raise ConfigurationError(
+            "FACERELAY_VECTOR_SEARCH_ABOVE is for the backend azure: only Cosmos DB searches vectors"
+        )
+    from shared.adapters.azure.vectors import CosmosVectors
+
+    access = _azure_access(settings)
+    database = access.cosmos()
+    if access.emulated_cosmos:
+        database.provision(vectors=True)
+    return VectorSearch(CosmosVectors(database), above=settings.vector_search_above)
+
+
 def _azure_blobs(access: AzureAccess) -> BlobStore:
     blobs = access.blob_store()
     # In the cloud, containers are deployed; emulators begin empty.
@@ -270,7 +288,7 @@ class Runtime:
         self.settings = settings
         self.clock = clock
         self.stores = stores or open_stores(settings)
-        self.registry = ModelRegistry(self.stores.blobs, clock)
+        self.registry = ModelRegistry(self.stores.blobs, clock, open_vector_search(settings))
         self.slot = threading.BoundedSemaphore(worker_count(settings))
         self.metrics_page: Callable[[], bytes] | None = None
         self._notifier = notifier

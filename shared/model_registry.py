@@ -19,6 +19,7 @@ from shared.errors import (
     Conflict,
     IntegrityError,
     NotFound,
+    PermanentError,
     PreconditionFailed,
     UnknownSchema,
 )
@@ -26,6 +27,7 @@ from shared.matching.bundle import MANIFEST_FILE, MATCHER_FILE, Bundle, Manifest
 from shared.matching.model import MatcherModel, new_model_id
 from shared.migration import Migrations
 from shared.ports import BlobStore, Clock
+from shared.vector_search import GoingOn, VectorSearch
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +49,16 @@ class Pointer:
 
 
 class ModelRegistry:
-    """Bundles in the `models` container, and the record of a change of the embedder."""
+    """Bundles in the `models` container, and the record of a change of the embedder.
 
-    def __init__(self, blobs: BlobStore, clock: Clock) -> None:
+    Args:
+        search: where the vectors of large models go.
+    """
+
+    def __init__(self, blobs: BlobStore, clock: Clock, search: VectorSearch | None = None) -> None:
         self._blobs = blobs
         self.clock = clock
+        self.search = search or VectorSearch()
         self.migrations = Migrations(blobs)
 
     def pointer(self) -> Pointer | None:
@@ -94,32 +101,41 @@ class ModelRegistry:
         """Raises: IntegrityError: the pointer does not say, and the manifest is damaged."""
         return pointer.embedder_id or str(self.manifest(pointer).embedder["embedder_id"])
 
-    def publish(self, bundle: Bundle) -> None:
+    def publish(self, bundle: Bundle, *, cut_of: Bundle | None = None, going_on: GoingOn | None = None) -> None:
         """Writes a bundle, then moves the pointer to it. Of a bundle that has to give way nothing is left.
+
+        Args:
+            cut_of: what it is but for one person, see `VectorSearch.store`.
+            going_on: called while it takes long.
 
         Raises:
             Conflict: the live model is of a later gallery or of another embedder, or somebody in this one was erased
                 meanwhile.
+            ConfigurationError: the vector search is not set up for it.
         """
-        self._write(bundle)
         try:
+            self._write(bundle, cut_of, going_on)
             self._move_pointer(bundle.manifest)
-        except Conflict:
+        except PermanentError:
             self._discard(bundle.manifest.model_id)
             raise
         logger.info("model published", extra={"action": "model.publish", "model_id": bundle.manifest.model_id})
 
-    def store(self, bundle: Bundle) -> None:
-        """Writes a bundle beside the live one; `switch` may make it live.
+    def store(self, bundle: Bundle, *, going_on: GoingOn | None = None) -> None:
+        """Writes a bundle beside the live one; `switch` may make it live. Arguments as of `publish`.
 
         Raises:
             Conflict: somebody in it was erased meanwhile; nothing is left of it.
+            ConfigurationError: as `publish`.
         """
         model_id = bundle.manifest.model_id
-        self._write(bundle)
-        if not self._is_stored(model_id):
+        try:
+            self._write(bundle, None, going_on)
+            if not self._is_stored(model_id):
+                raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
+        except PermanentError:
             self._discard(model_id)
-            raise Conflict(f"model {model_id} knew somebody who was erased meanwhile; train again")
+            raise
         logger.info("model stored", extra={"action": "model.store", "model_id": model_id})
 
     def switch(self, model_id: str, *, expected: Pointer | None) -> None:
@@ -157,13 +173,14 @@ class ModelRegistry:
         except (PreconditionFailed, NotFound):
             return  # the erasure has seen where the pointer leads, and mends it
 
-    def _write(self, bundle: Bundle) -> None:
+    def _write(self, bundle: Bundle, cut_of: Bundle | None, going_on: GoingOn | None) -> None:
         model_id = bundle.manifest.model_id
         manifest = bundle.manifest.to_json()
         # The manifest first: an erasure that comes by meanwhile must be able to tell whom the bundle knows.
         self._blobs.put(MODELS, f"{model_id}/{MANIFEST_FILE}", manifest, content_type="application/json")
         for name, data in bundle.files.items():
             self._blobs.put(MODELS, f"{model_id}/{name}", data)
+        self.search.store(bundle, cut_of=cut_of, going_on=going_on)
 
     def _move_pointer(self, manifest: Manifest) -> None:
         model_id = manifest.model_id
@@ -286,6 +303,7 @@ class ModelRegistry:
                 continue  # one of them was made live meanwhile
             if (None if pointer is None else pointer.model_id) == live:
                 break
+        self.search.sweep(self.list_ids)
         self.migrations.forget(person_id)
         return found
 
@@ -307,7 +325,7 @@ class ModelRegistry:
                 return pointer.model_id, found
             found = True
             try:
-                self.publish(cut)
+                self.publish(cut, cut_of=bundle)
             except Conflict:
                 continue  # a training was published meanwhile: it may know the person too
 
@@ -328,6 +346,7 @@ class ModelRegistry:
         for model_id in self.list_ids()[:-keep]:
             if model_id not in kept:
                 self.delete(model_id)
+        self.search.sweep(self.list_ids)
 
     def delete_all_of(self, embedder_id: str, *, but: Sequence[str] = ()) -> None:
         """Deletes the stored models of an embedder that does not rule, and those nobody can read.
@@ -361,6 +380,7 @@ class ModelRegistry:
         self._discard(model_id)
 
     def _discard(self, model_id: str) -> None:
+        self.search.delete(model_id)
         for blob in list(self._blobs.list(MODELS, prefix=f"{model_id}/")):
             self._blobs.delete(MODELS, blob.name)
 

@@ -295,7 +295,8 @@ class LiveModel:
             if pointer is None:
                 self._swap(self._fallback(), None)
             elif self._model is None or pointer.etag != self._etag:
-                self._swap(load_matcher(self._registry.load(pointer)), pointer.etag)
+                bundle = self._registry.load(pointer)
+                self._swap(load_matcher(bundle, open_index=self._registry.search.open_index), pointer.etag)
         except FacerelayError as error:
             logger.error(
                 "the new model cannot be used; the old one stays live: %s",

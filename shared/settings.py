@@ -186,6 +186,13 @@ class Settings(StoreSettings, TriggerSettings):
     model_poll_s: float = Field(
         10.0, gt=0, le=3_600, description="How often a running recogniser looks for a new model."
     )
+    vector_search_above: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Backend azure: models of more people are searched by Cosmos DB's vector search instead of the "
+        "process. 0: none.",
+    )
     train_schedule: str = Field(
         "0 */5 * * * *",
         description="NCRONTAB (UTC) of the timer that refits when the gallery has changed since the live model.",

@@ -134,7 +134,7 @@ class MigrationWork:
             Conflict: somebody was erased meanwhile.
         """
         bundle = self._fitter.fit(embedder_id, lambda share: self._report(0.7 + share / 10))
-        self._registry.store(bundle)
+        self._registry.store(bundle, going_on=lambda: self._report(0.8))
         erase_whoever_left(bundle, self._people, self._registry)
         model_id = bundle.manifest.model_id
         self._registry.delete_all_of(embedder_id, but=[model_id])

@@ -216,7 +216,7 @@ class TrainService:
             self._catch_up(embedder_id, progress)
             bundle = self._fitter.fit(embedder_id, progress, self._live(embedder_id))
             try:
-                self._registry.publish(bundle)
+                self._registry.publish(bundle, going_on=lambda: progress(1.0))
             except Conflict:
                 continue  # an erasure, or a change of the embedder, overtook this fit: read the gallery again
             erase_whoever_left(bundle, self._people, self._registry)

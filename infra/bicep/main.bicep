@@ -52,9 +52,19 @@ param cosmosServerless bool = true
 param detectionsMaxThroughput int = 4000
 param otherMaxThroughput int = 1000
 
-@description('Vector index on `vector` of templates. It can be chosen only when the container is made.')
+@description('Cosmos DB searches the models of more than vectorSearchAbove people. Its container, once made, keeps its policies.')
 param vectorSearch bool = false
-param vectorDimensions int = 512
+
+@description('Of each embedder that is used: its dimensions, and one for the bias. FaceNet and SFace.')
+param vectorLengths array = [
+  513
+  129
+]
+
+@minValue(1)
+@maxValue(10000000)
+param vectorSearchAbove int = 100000
+param vectorsMaxThroughput int = 4000
 
 @description('App, blobs and documents in three zones of the region, where the region has them.')
 param zoneRedundant bool = false
@@ -149,7 +159,8 @@ module cosmos 'modules/cosmos.bicep' = {
     allowedAddresses: allowedAddresses
     detectionRetentionDays: detectionRetentionDays
     vectorSearch: vectorSearch
-    vectorDimensions: vectorDimensions
+    vectorLengths: vectorLengths
+    vectorsMaxThroughput: vectorsMaxThroughput
   }
 }
 
@@ -224,6 +235,7 @@ module functions 'modules/functions.bicep' = {
     openToInternet: openToInternet
     candidateRetentionDays: candidateRetentionDays
     detectionRetentionDays: detectionRetentionDays
+    vectorSearchAbove: vectorSearch ? vectorSearchAbove : 0
     extraSettings: extraSettings
     secretSettings: secretSettings
   }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -21,7 +21,8 @@ import numpy as np
 
 from shared.domain import Float32Array, sha256_hex
 from shared.errors import IntegrityError, InvalidInput, UnknownSchema
-from shared.matching.index import open_index
+from shared.matching.index import PersonIndex
+from shared.matching.index import open_index as open_local_index
 from shared.matching.model import MatcherModel, Operating
 
 BUNDLE_SCHEMA: Final = 2
@@ -29,6 +30,9 @@ _READ_SCHEMAS: Final = (1, BUNDLE_SCHEMA)
 MATCHER_FILE: Final = "matcher.npz"
 MANIFEST_FILE: Final = "manifest.json"
 _ARRAYS = ("mean", "weights", "bias")
+
+OpenIndex = Callable[[str, Float32Array, Float32Array], PersonIndex | None]
+"""What a model is searched with, by its id, weights and bias; None: what suits its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,11 @@ def pack_matcher(model: MatcherModel) -> bytes:
     return buffer.getvalue()
 
 
-def load_matcher(bundle: Bundle) -> MatcherModel:
+def load_matcher(bundle: Bundle, *, open_index: OpenIndex | None = None) -> MatcherModel:
     """The served matcher of a bundle, hashes checked first.
+
+    Args:
+        open_index: gives the index that the model is searched with, where that is not the process's own.
 
     Raises:
         IntegrityError: a file is missing, does not match its hash, or does not hold what it should.
@@ -119,7 +126,8 @@ def load_matcher(bundle: Bundle) -> MatcherModel:
             bias=loaded["bias"],
             operating=Operating(**manifest.operating),
         )
-        return model.searched_by(open_index(model.weights, model.bias))
+        index = open_index(manifest.model_id, model.weights, model.bias) if open_index else None
+        return model.searched_by(index or open_local_index(model.weights, model.bias))
     except (InvalidInput, ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"model {manifest.model_id} is unreadable: {type(error).__name__}") from error
 

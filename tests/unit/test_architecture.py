@@ -81,7 +81,11 @@ RULES: list[tuple[list[str], set[str]]] = [
         {"shared.errors", "opentelemetry.trace", "opentelemetry.metrics", "opentelemetry.context"},
     ),
     (["shared/migration.py"], BASE | {"shared.ports"}),
-    (["shared/model_registry.py"], BASE | {"shared.ports", "shared.matching", "shared.migration"}),
+    (["shared/vector_search.py"], BASE | {"shared.matching"}),
+    (
+        ["shared/model_registry.py"],
+        BASE | {"shared.ports", "shared.matching", "shared.migration", "shared.vector_search"},
+    ),
     (
         ["shared/serving.py"],
         BASE | {"shared.vision", "shared.matching", "shared.model_registry", "shared.telemetry"},

@@ -25,11 +25,14 @@ param allowedAddresses array
 
 param detectionRetentionDays int
 
-@description('True: templates carry a vector index. It can be chosen only when the container is made.')
+@description('True: a container for vector search. The account keeps the capability, the container its policies, for ever.')
 param vectorSearch bool
 
-@description('Length of the embeddings: 512 for FaceNet, 128 for SFace.')
-param vectorDimensions int
+@description('Lengths of the vectors: of each embedder that is used, its dimensions and one for the bias.')
+param vectorLengths array
+
+@description('Autoscale ceiling of vectors, in RU/s. A publication writes as fast as it lets it.')
+param vectorsMaxThroughput int
 
 var backupTier = serverless ? 'Continuous7Days' : 'Continuous30Days'
 var daySeconds = 86400
@@ -240,29 +243,57 @@ var vectorCapability = vectorSearch ? [
   }
 ] : []
 
-// Only templates would be searched by likeness. `union` merges the index into the policy above, which leaves the path
-// out of the ordinary index. Templates keep their embedding as base64 in `embedding`; `vector`, an array of numbers, is
-// for a matcher inside Cosmos DB, which galleries of today's size do not need.
-var vectors = vectorSearch ? {
-  vectorEmbeddingPolicy: {
-    vectorEmbeddings: [
-      {
-        path: '/vector'
-        dataType: 'float32'
-        distanceFunction: 'cosine'
-        dimensions: vectorDimensions
-      }
-    ]
+// One vector a person of a large model, beside the arrays that the app keeps (docs/adr/0021). A graph of its own for each
+// model: every search names its partition. The vectors are in no ordinary index, as with all that is not included.
+var vectorEmbeddings = [for size in vectorLengths: {
+  path: '/vector${size}'
+  dataType: 'float32'
+  distanceFunction: 'dotproduct'
+  dimensions: size
+}]
+var vectorIndexes = [for size in vectorLengths: {
+  path: '/vector${size}'
+  type: 'diskANN'
+  vectorIndexShardKey: [
+    '/model_id'
+  ]
+}]
+var vectorContainer = {
+  name: 'vectors'
+  maxThroughput: vectorsMaxThroughput
+  resource: {
+    partitionKey: {
+      kind: 'Hash'
+      version: 2
+      paths: [
+        '/model_id'
+      ]
+    }
+    defaultTtl: -1
+    vectorEmbeddingPolicy: {
+      vectorEmbeddings: vectorEmbeddings
+    }
+    indexingPolicy: {
+      indexingMode: 'consistent'
+      automatic: true
+      includedPaths: [
+        {
+          path: '/model_id/?'
+        }
+      ]
+      excludedPaths: [
+        {
+          path: '/*'
+        }
+      ]
+      compositeIndexes: []
+      vectorIndexes: vectorIndexes
+    }
   }
-  indexingPolicy: {
-    vectorIndexes: [
-      {
-        path: '/vector'
-        type: 'quantizedFlat'
-      }
-    ]
-  }
-} : {}
+}
+var allContainers = vectorSearch ? concat(containers, [
+  vectorContainer
+]) : containers
 
 resource account 'Microsoft.DocumentDB/databaseAccounts@2025-04-15' = {
   //checkov:skip=CKV_AZURE_101:disabled with privateNetwork, which the check cannot evaluate; without it the app has no fixed address, and keys are off
@@ -311,13 +342,14 @@ resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2025-04-15
   }
 }
 
-resource container 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2025-04-15' = [for item in containers: {
+// Not the version of the others: the first that knows vectorIndexShardKey.
+resource container 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2025-10-15' = [for item in allContainers: {
   parent: database
   name: item.name
   properties: {
     resource: union({
       id: item.name
-    }, item.resource, item.name == 'templates' ? vectors : {})
+    }, item.resource)
     options: serverless ? {} : {
       autoscaleSettings: {
         maxThroughput: item.maxThroughput

@@ -53,6 +53,9 @@ param openToInternet bool
 param candidateRetentionDays int
 param detectionRetentionDays int
 
+@description('Models of more people are searched by Cosmos DB. 0: none, and the account needs no vector search.')
+param vectorSearchAbove int
+
 @description('Any other FACERELAY_ settings of docs/settings.md, by name.')
 param extraSettings object
 
@@ -135,6 +138,7 @@ var appSettings = {
   FACERELAY_GROUP_SCHEDULE: '0 0 3 * * *'
   FACERELAY_CANDIDATE_RETENTION_DAYS: string(candidateRetentionDays)
   FACERELAY_DETECTION_RETENTION_DAYS: string(detectionRetentionDays)
+  FACERELAY_VECTOR_SEARCH_ABOVE: string(vectorSearchAbove)
 }
 
 var settings = union(appSettings, extraSettings, secretSettings, hostSettings)

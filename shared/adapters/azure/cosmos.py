@@ -15,7 +15,7 @@ from azure.cosmos import ContainerProxy, CosmosClient, PartitionKey
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from shared.adapters.azure.access import require_loopback
-from shared.adapters.azure.cosmos_schema import CONTAINERS
+from shared.adapters.azure.cosmos_schema import CONTAINERS, VECTOR_CONTAINER
 from shared.errors import (
     Conflict,
     FacerelayError,
@@ -74,15 +74,18 @@ class CosmosDatabase:
             return self._client
 
     def container(self, name: str) -> CosmosContainer:
-        """One of `cosmos_schema.CONTAINERS`, opened at first use."""
+        """One of `cosmos_schema`'s, opened at first use."""
         return CosmosContainer(self, name)
 
     def open(self, container: str) -> ContainerProxy:
         """The SDK's container. No request is made besides the connection."""
         return self.client().get_database_client(self._name).get_container_client(container)
 
-    def provision(self) -> None:
+    def provision(self, *, vectors: bool = False) -> None:
         """Makes the database and the containers that are missing, in an emulator.
+
+        Args:
+            vectors: the one for vector search, too.
 
         Raises:
             ConfigurationError: it is none; in the cloud they are deployed.
@@ -91,12 +94,13 @@ class CosmosDatabase:
         require_loopback(client.client_connection.url_connection)
         with translated("making the database"):
             database = client.create_database_if_not_exists(self._name)
-            for schema in CONTAINERS:
+            for schema in (*CONTAINERS, VECTOR_CONTAINER) if vectors else CONTAINERS:
                 database.create_container_if_not_exists(
                     schema.name,
                     PartitionKey(path=schema.partition_key),
                     indexing_policy=schema.indexing_policy(),
                     default_ttl=schema.default_ttl_s,
+                    vector_embedding_policy=schema.vector_policy(),
                 )
 
     def close(self) -> None:
@@ -200,6 +204,11 @@ class CosmosContainer:
         except (NotFound, PreconditionFailed):
             return False
         return True
+
+    def properties(self) -> Document:
+        """The container's own description: its key and policies."""
+        with self._operation("reading the container's policies") as (container, within):
+            return dict(container.read(**within))
 
     def query(
         self, text: str, parameters: Mapping[str, Any], *, partition: str | None = None, page: int = _PAGE

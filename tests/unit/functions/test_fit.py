@@ -253,9 +253,7 @@ def test_twins_and_the_same_photo_twice_do_no_harm(people: int) -> None:
         assert answers(model, rows[1:-1, 0]) == list(model.person_ids[1:-1])
 
 
-@pytest.mark.parametrize(
-    "people", [2, 9, 10, 60]
-)
+@pytest.mark.parametrize("people", [2, 9, 10, 60])
 def test_people_who_all_look_like_one_can_be_fitted(people: int) -> None:
     """One photograph for everybody, as of an embedder that sees nothing."""
     rows = np.repeat(embeddings(1, 2), people, axis=0)

@@ -305,11 +305,11 @@ class TestErasureMeanwhile:
         world.run("fit")
         publish = world.registry.publish
 
-        def overtaken(bundle) -> None:
+        def overtaken(bundle, **options) -> None:
             monkeypatch.setattr(world.registry, "publish", publish)
             world.stores.people.delete_person("ann")
             assert world.registry.erase_person("ann")
-            publish(bundle)
+            publish(bundle, **options)
 
         monkeypatch.setattr(world.registry, "publish", overtaken)
         assert world.run("fit").status == "succeeded"
@@ -322,11 +322,11 @@ class TestErasureMeanwhile:
         world.enrol("bob", GREEN)
         publish = world.registry.publish
 
-        def removed_meanwhile(bundle) -> None:
+        def removed_meanwhile(bundle, **options) -> None:
             monkeypatch.setattr(world.registry, "publish", publish)
             world.stores.people.delete_person("ann")
             world.registry.erase_person("ann")
-            publish(bundle)
+            publish(bundle, **options)
 
         monkeypatch.setattr(world.registry, "publish", removed_meanwhile)
         assert world.run("fit").status == "succeeded"

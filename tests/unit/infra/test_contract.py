@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from function_app import app
-from infra.reader import BICEP, ROOT, BicepFile, read
+from infra.reader import BICEP, ROOT, BicepFile, read, text_of, value_of, walk
 from shared import domain
 from shared.adapters.azure import cosmos_schema
 from shared.messages import TRAIN_QUEUE
@@ -185,6 +185,72 @@ def test_cosmos_containers_are_the_schema() -> None:
         assert resource["partitionKey"] == {"kind": "Hash", "version": 2, "paths": [schema.partition_key]}
         assert resource["indexingPolicy"] == schema.indexing_policy(), schema.name
         assert _seconds(resource.get("defaultTtl")) == schema.default_ttl_s, schema.name
+
+
+def test_the_container_of_vectors_is_the_schema() -> None:
+    cosmos, schema = module("cosmos"), cosmos_schema.VECTOR_CONTAINER
+    lengths = read(BICEP / "main.bicep").params["vectorLengths"]
+    assert lengths == list(schema.vectors)
+    item = cosmos.variables["vectorContainer"]
+    resource = item["resource"]
+    assert item["name"] == schema.name
+    assert resource["partitionKey"] == {"kind": "Hash", "version": 2, "paths": [schema.partition_key]}
+    assert resource["defaultTtl"] == schema.default_ttl_s
+    policy = {
+        name: _of_each_length(cosmos, value, lengths) for name, value in resource["vectorEmbeddingPolicy"].items()
+    }
+    assert policy == schema.vector_policy()
+    indexing = {name: _of_each_length(cosmos, value, lengths) for name, value in resource["indexingPolicy"].items()}
+    assert indexing == schema.indexing_policy()
+
+
+def test_vector_search_is_one_switch_for_the_account_the_container_and_the_app() -> None:
+    cosmos, main = module("cosmos"), read(BICEP / "main.bicep")
+    assert main.params["vectorSearch"] is False, "an account keeps the capability for ever"
+    assert re.sub(r"\s", "", cosmos.variables["allContainers"]) == (
+        "vectorSearch?concat(containers,[vectorContainer]):containers"
+    )
+    assert "EnableNoSQLVectorSearch" in cosmos.variables["vectorCapability"]
+    assert cosmos.variables["vectorCapability"].startswith("vectorSearch ?")
+    assert "in allContainers" in text_of_resource(cosmos, "container")
+    assert main.modules["functions"].body["params"]["vectorSearchAbove"] == "vectorSearch ? vectorSearchAbove : 0"
+    assert app_settings()["FACERELAY_VECTOR_SEARCH_ABOVE"] == "string(vectorSearchAbove)"
+    assert Settings.model_fields["vector_search_above"].default == 0
+
+
+def test_the_containers_version_knows_what_a_graph_for_each_model_takes() -> None:
+    """`vectorIndexShardKey` came with 2025-10-15; an older version drops or refuses it."""
+    assert module("cosmos").resources["container"].version >= "2025-10-15"
+
+
+def text_of_resource(file: BicepFile, symbol: str) -> str:
+    (found,) = [
+        text_of(node)
+        for node in walk(file.root)
+        if node.type == "resource_declaration" and text_of(node).startswith(f"resource {symbol} ")
+    ]
+    return found
+
+
+def _of_each_length(file: BicepFile, value: Any, lengths: list[int]) -> Any:
+    """A variable that is a loop over the lengths, written out; anything else as it is."""
+    if value not in ("vectorEmbeddings", "vectorIndexes"):
+        return value
+    text = str(file.variables[value])
+    assert text.startswith("[for size in vectorLengths: {")
+    (declared,) = [node for node in walk(file.root) if node.type == "for_statement" and text_of(node).strip() in text]
+    body = value_of(next(node for node in walk(declared) if node.type == "object"))
+
+    def written(part: Any, length: int) -> Any:
+        return (
+            length
+            if part == "size"
+            else part.strip("'").replace("${size}", str(length))
+            if isinstance(part, str)
+            else part
+        )
+
+    return [{name: written(part, length) for name, part in body.items()} for length in lengths]
 
 
 def _seconds(ttl: Any) -> int | None:
