@@ -7,7 +7,7 @@ spread. Photographs in which no face is found count as failures, never as left o
   person, and TPIR and FPIR are reported for the other; then the other way round.
 - `operating`: the threshold that training ships, of a site that has seen nobody yet, met by people with a single
   photograph, whom neither the fit nor the embedder's impostor curve has seen; for galleries of 10, 100 and all.
-- `awkward`: the same for galleries as they should not be: one photograph each; 1 to 10 of each; every photograph five
+- `awkward`: the same for galleries as they should not be: one photograph each; 1 to 7 of each; every photograph five
   times over, all but the same; and twenty people enrolled under two names, as twins look to an embedder.
 """
 
@@ -133,7 +133,7 @@ def awkward(bench: Bench, draw: OpenSet, seed: int) -> dict[str, tuple[Float32Ar
     twin = np.array([f"{name}{TWIN}" for name in whose[images[twice]]])
     return {
         "one_photograph_each": (references[images[first]], whose[images[first]]),
-        "one_to_ten_each": (references[keep], whose[keep]),
+        "one_to_seven_each": (references[keep], whose[keep]),
         "five_near_duplicates": (
             np.concatenate([references[images], copies.astype(np.float32)]),
             np.tile(whose[images], 5),
@@ -190,7 +190,7 @@ def evaluate(bench: Bench, draws: int) -> dict[str, Any]:
                 chosen.append(str(bundle.manifest.classifier["kind"]))
         for name, (references, whose) in awkward(bench, draw, seed).items():
             model_of = load_matcher(bench.fit_rows(references, whose))
-            left = replace(draw, mated=draw.mated[1::2]) if name == "one_to_ten_each" else draw
+            left = replace(draw, mated=draw.mated[1::2]) if name == "one_to_seven_each" else draw
             odd.setdefault(name, []).append(operating(bench, model_of, left))
     missing = int(np.sum(~bench.embedded.found))
     target = {"target_fpir": bench.target_fpir}

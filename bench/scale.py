@@ -50,7 +50,7 @@ from shared.settings import Settings
 from shared.vision.assets import ModelCache, load_registry
 
 SIZES: Final = ((1_000, 10), (10_000, 5), (50_000, 3))
-SEED_SIZES: Final = ((50, 5), (100, 5), (200, 5), (400, 5))
+SEED_SIZES: Final = ((100, 5), (400, 5), (1_000, 5), (2_000, 5))
 DIMENSION: Final = 512
 SPECTRUM: Final = 27.0
 """Dimensions over which variance falls by a factor of e; strangers' cosines then spread by 1 / √(2 · 27) = 0.136."""
