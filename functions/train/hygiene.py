@@ -6,10 +6,11 @@ operator's "yes, this is really them" overrules it.
 Three questions are asked, in this order:
 
 1. *Duplicates.* Templates of one person that are all but equal count once; they must not vouch for each other.
-2. *Strangers.* A template's similarity to its person's others is compared with what different people reach: the 90 %
-   quantile of similarities between people. The least similar one goes first and the rest is judged anew, so that one
-   wrong photograph does not make the right ones look wrong. Where no group of a person's templates outnumbers the
-   others, nobody can say which are the wrong ones: all stay, and all are reported.
+2. *Strangers.* A template's similarity to its person's others is compared with what different people reach. Below the
+   90 % quantile of similarities between people it is set aside, below the 99 % quantile it is reported and stays. The
+   least similar one goes first and the rest is judged anew, so that one wrong photograph does not make the right ones
+   look wrong. Where no group of a person's templates outnumbers the others, nobody can say which are the wrong ones:
+   all stay, and all are reported.
 3. *Pairs.* Two people whose templates resemble each other nearly as much as their own are one person enrolled twice,
    or twins. Both stay as they are, and the pair is reported.
 """
@@ -198,7 +199,7 @@ class _Judged:
 def _judge(space: Space, groups: list[Rows], repeats: Rows, kept: NDArray[np.bool_]) -> _Judged:
     single = repeats < 0
     own, stray, unsure = find_strays(space, groups, single, kept)
-    doubted = (stray | unsure) & ~kept
+    doubted = (stray | unsure | (single & (own < space.impostor))) & ~kept
     nearest, who = nearest_others(space, np.flatnonzero(doubted))
     outlier = usual_nearest(space)
     stray |= settle_unsure(groups, unsure, (nearest >= outlier) & ~kept)

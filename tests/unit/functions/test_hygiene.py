@@ -191,3 +191,22 @@ def test_the_same_gallery_gets_the_same_review() -> None:
 def test_limits_come_from_the_embedders_table_and_older_ones_have_defaults() -> None:
     assert Limits.of({"duplicate_similarity": 0.9, "impostor_similarity": 0.3}) == Limits(0.9, 0.3)
     assert Limits.of({"embedder_id": "x"}) == Limits(0.95, 0.4)
+
+
+@pytest.mark.parametrize(("cosine", "aside"), [(0.1, True), (0.3, False)])
+def test_what_is_hardly_like_its_person_is_reported_and_what_is_not_at_all_is_left_out(
+    cosine: float, aside: bool
+) -> None:
+    """Of a small gallery strangers reach 0.4 in one of a hundred pairs, and 0.55 of that in one of ten."""
+    one, other, third = np.eye(8, dtype=np.float32)[:3]
+    alike = 0.9 * one + np.sqrt(1 - 0.9**2).astype(np.float32) * other
+    odd = cosine * one + np.sqrt(1 - cosine**2).astype(np.float32) * third
+    found = review(
+        np.stack([one, alike, odd]).astype(np.float32),
+        np.zeros(3, np.intp),
+        ["ann"],
+        ["1", "2", "3"],
+        limits=Limits(0.98, 0.4),
+    )
+    assert [verdict.word for verdict in found.verdicts] == ["keep", "keep", "unlike_own_person"]
+    assert (found.verdicts[2].set_aside, bool(found.keep[2])) == (aside, not aside)
