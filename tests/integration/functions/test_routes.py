@@ -136,7 +136,7 @@ class TestTraining:
     def test_a_training_that_fails_says_so(
         self, client: TestClient, running: Services, work_off, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refused_for_good(*_: object) -> None:
+        def refused_for_good(*_: object, **__: object) -> None:
             raise ConfigurationError("a bundle that no store takes")
 
         monkeypatch.setattr(running.runtime.registry, "publish", refused_for_good)
