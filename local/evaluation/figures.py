@@ -20,7 +20,7 @@ from local.evaluation.metrics import (
     OperatingPoint,
     Reliability,
     Searches,
-    balanced,
+    as_promised,
     cmc,
     confusions,
     det,
@@ -192,7 +192,7 @@ def _reliability(found: Sequence[Search]) -> Reliability:
     answered = [search for search in found if usable(search)]
     known = _flags(search.mated for search in answered)
     confidence = np.array([search.confidence for search in answered], np.float32)
-    return reliability(confidence, _flags(search.right for search in answered), balanced(known))
+    return reliability(confidence, _flags(search.right for search in answered), as_promised(known))
 
 
 def _confusions(trial: Trial) -> list[Confusion]:

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from functions.train.calibration import STRANGER_SHARE
 from shared.domain import Float32Array
 
 Float64Array = NDArray[np.float64]
@@ -232,7 +233,7 @@ def reliability(
     Args:
         confidence: (N,) 0 to 1.
         right: (N,) whether the face was the person that came first.
-        weight: (N,) of each answer; see `balanced`.
+        weight: (N,) of each answer; see `as_promised`.
     """
     where = np.minimum((confidence.astype(np.float64) * bins).astype(np.intp), bins - 1)
     mass = np.bincount(where, weight, bins)
@@ -244,16 +245,16 @@ def reliability(
     return Reliability(np.arange(bins) / bins, np.bincount(where, minlength=bins), mean, share, ece)
 
 
-def balanced(known: BoolArray) -> Float64Array:
-    """Weights with which enrolled people and strangers count the same, as they do where confidence is calibrated.
+def as_promised(known: BoolArray) -> Float64Array:
+    """Weights with which strangers have the share that they have where confidence is calibrated, nine of ten.
 
-    >>> balanced(np.array([True, False, False])).tolist()
-    [1.5, 0.75, 0.75]
+    >>> as_promised(np.array([True, False, False])).round(2).tolist()
+    [0.3, 1.35, 1.35]
     """
     people, strangers = int(known.sum()), int((~known).sum())
     if not people or not strangers:
         return np.ones(len(known))
-    return np.where(known, len(known) / (2 * people), len(known) / (2 * strangers))
+    return len(known) * np.where(known, (1 - STRANGER_SHARE) / people, STRANGER_SHARE / strangers)
 
 
 @dataclass(frozen=True, slots=True)

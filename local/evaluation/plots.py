@@ -203,7 +203,7 @@ def reliability_plot(figures: Figures) -> Plot:
     reading = (
         "On the diagonal, answers with a confidence of 0.9 are right nine times in ten; above it the system is more "
         "cautious than it need be, below it too sure. Bars are 95 % intervals (Wilson), numbers are photographs. "
-        "Enrolled people and strangers weigh the same, as in training. Mean distance from the diagonal (ECE): "
+        "Nine of ten faces count as strangers', as confidence is meant. Mean distance from the diagonal (ECE): "
         f"{found.ece:.3f}."
     )
     return Plot("reliability", title, _draw(lambda axes: _paint_reliability(axes, figures)), alt, reading)

@@ -7,7 +7,7 @@ import pytest
 
 from local.evaluation.metrics import (
     Searches,
-    balanced,
+    as_promised,
     cmc,
     confusions,
     det,
@@ -130,11 +130,11 @@ def test_reliability_of_answers_in_two_bins() -> None:
     assert found.ece == pytest.approx(2 / 5 * 0.35 + 3 / 5 * 0.28, abs=1e-6)
 
 
-def test_reliability_weighs_strangers_like_people() -> None:
-    """One sighting of a person, right; nine strangers with the same confidence: half right, were they as frequent."""
-    known = np.array([True] + [False] * 9)
-    found = reliability(np.full(10, 0.5, np.float32), known, balanced(known))
-    assert found.right[5] == pytest.approx(0.5) and found.ece == pytest.approx(0.0)
+def test_reliability_is_told_of_nine_strangers_for_each_person() -> None:
+    """Five sightings of people, all right, and five of strangers: were strangers nine of ten, a tenth would be right."""
+    known = np.array([True] * 5 + [False] * 5)
+    found = reliability(np.full(10, 0.1, np.float32), known, as_promised(known))
+    assert found.right[1] == pytest.approx(0.1) and found.ece == pytest.approx(0.0, abs=1e-6)
     assert np.isnan(found.right[0])
 
 
