@@ -131,7 +131,7 @@ def test_reliability_of_answers_in_two_bins() -> None:
 
 
 def test_reliability_is_told_of_nine_strangers_for_each_person() -> None:
-    """Five sightings of people, all right, and five of strangers: were strangers nine of ten, a tenth would be right."""
+    """Five sightings of people, all right, and five of strangers: were nine of ten strangers, a tenth is right."""
     known = np.array([True] * 5 + [False] * 5)
     found = reliability(np.full(10, 0.1, np.float32), known, as_promised(known))
     assert found.right[1] == pytest.approx(0.1) and found.ece == pytest.approx(0.0, abs=1e-6)
