@@ -26,12 +26,12 @@ from functions.train.calibration import Calibration, Site, Unknowns, calibrate, 
 from functions.train.hygiene import Limits, Review, review
 from functions.train.openset import FOLDS, NO_TRIALS, Trials, cross_validate
 from functions.train.scoring import KINDS, Scorer, fit_scorers, refit_people
-from functions.train.svm import SVM_C, fit_svms
+from functions.train.svm import SVM_C
 from shared.domain import Float32Array, Template, gallery_hash, sha256_hex
 from shared.errors import InvalidInput
 from shared.matching.bundle import MATCHER_FILE, Bundle, Manifest, load_matcher, pack_matcher
 from shared.matching.impostors import ImpostorCurve
-from shared.matching.model import MatcherModel, Operating, centre, empty_model
+from shared.matching.model import MatcherModel, Operating, empty_model
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,6 @@ def fit_bundle(gallery: Gallery, request: FitRequest, progress: Progress = lambd
         site=_site(scorer, request, used.count),
     )
     _say(calibration, request)
-    estimator = _estimator(used, scorer) if chosen.kind != PLAIN and used.count <= LARGEST_SVM_DUMP else None
     classifier = {
         "kind": chosen.kind,
         "svm_c": SVM_C,
@@ -192,7 +191,7 @@ def fit_bundle(gallery: Gallery, request: FitRequest, progress: Progress = lambd
         "mean_offset": scorer.mean_offset,
         "refitted": 0,
     }
-    facts = _Facts(classifier, calibration.facts, chosen.figures, found.set_aside(), used, estimator)
+    facts = _Facts(classifier, calibration.facts, chosen.figures, found.set_aside(), used, _estimator(scorer))
     model = _model(scorer, gallery.person_ids, request, calibration.operating)
     bundle = _bundle(gallery, model, request, facts)
     progress(1.0)
@@ -227,8 +226,16 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
     used = gallery.only(_not_in(gallery, {(one["person_id"], one["template_id"]) for one in aside}))
     if len(np.unique(used.people)) < gallery.count:
         return None  # of somebody only what was set aside is left
-    terms = {name: float(live.manifest.classifier[name]) for name in ("agreement", "gain", "shift", "mean_offset")}
-    scorer = Scorer(model.mean, model.weights, model.bias, **terms)
+    told = {name: float(live.manifest.classifier[name]) for name in ("agreement", "gain", "shift", "mean_offset")}
+    scorer = Scorer(
+        model.mean,
+        model.weights,
+        model.bias,
+        agreement=told["agreement"],
+        gain=told["gain"],
+        shift=told["shift"],
+        mean_offset=told["mean_offset"],
+    )
     row_of = {person_id: row for row, person_id in enumerate(gallery.person_ids)}
     rows = np.array([row_of[person_id] for person_id in changed], np.intp)
     weights, bias = np.zeros((gallery.count, len(model.mean)), np.float32), np.zeros(gallery.count, np.float32)
@@ -299,16 +306,14 @@ def _model(scorer: Scorer, person_ids: tuple[str, ...], request: FitRequest, ope
     )
 
 
-def _estimator(gallery: Gallery, scorer: Scorer) -> LinearSVC:
+def _estimator(scorer: Scorer) -> LinearSVC | None:
     """The SVMs as scikit-learn would have them, for offline analysis: classes are rows of `person_ids`."""
-    centred = centre(gallery.embeddings, scorer.mean)
-    sums = np.zeros((gallery.count, centred.shape[1]), np.float32)
-    np.add.at(sums, gallery.people, centred)
-    prototypes = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    if scorer.planes is None or len(scorer.weights) > LARGEST_SVM_DUMP:
+        return None
     estimator = LinearSVC(C=SVM_C)
-    weights, bias = fit_svms(centred, gallery.people, prototypes, np.arange(gallery.count))
-    estimator.coef_, estimator.intercept_ = weights, bias
-    estimator.classes_, estimator.n_features_in_ = np.arange(gallery.count), centred.shape[1]
+    estimator.coef_, estimator.intercept_ = scorer.planes
+    estimator.classes_ = np.arange(len(scorer.weights))
+    estimator.n_features_in_ = scorer.weights.shape[1]
     return estimator
 
 

@@ -52,6 +52,7 @@ class Scorer:
         agreement: mean cosine between two templates of one person, of all who have two.
         gain, shift: put SVM margins on the cosines' scale: `gain · margin + shift`.
         mean_offset: of everybody.
+        planes: (C, D) normals and (C,) biases of the SVMs as they were fitted, where there are any.
     """
 
     mean: Float32Array
@@ -61,6 +62,7 @@ class Scorer:
     gain: float
     shift: float
     mean_offset: float
+    planes: tuple[Float32Array, Float32Array] | None = None
 
     def similarities(self, embeddings: Float32Array) -> Float32Array:
         """(N, C) similarity of (N, D) unit rows to each person."""
@@ -85,8 +87,9 @@ def fit_scorers(
     scale = _scale(cosines, counts, agreement)
     everybody = np.arange(count)
     normals, offsets, gain, shift = prototypes, np.zeros(count, np.float32), 1.0, 0.0
+    planes = None
     if any(KINDS[kind] > 0 for kind in kinds):
-        normals, offsets = fit_svms(centred, people, prototypes, everybody)
+        planes = normals, offsets = fit_svms(centred, people, prototypes, everybody)
         gain, shift = _on_cosine_scale(centred, people, prototypes, normals, offsets)
     scorers = {}
     for kind in kinds:
@@ -94,7 +97,7 @@ def fit_scorers(
         tails = _tails(centred, people, weights, bias, everybody)
         mean_offset = float(tails.mean())
         weights, bias = _corrected(weights, bias, tails, mean_offset, scale, count)
-        scorers[kind] = Scorer(mean, weights, bias, agreement, gain, shift, mean_offset)
+        scorers[kind] = Scorer(mean, weights, bias, agreement, gain, shift, mean_offset, planes)
     return scorers
 
 
