@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_uploader.crops import Crop
-from edge_uploader.sources import Frame
-from edge_uploader.tracker import Track
+from edge_uploader.capture.sources import Frame
+from edge_uploader.selection.crops import Crop
+from edge_uploader.selection.tracker import Track
 from shared.domain import UInt8Array, percent_safe
 
 _TENTATIVE = (160, 160, 160)

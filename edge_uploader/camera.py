@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge_uploader.best_shot import BestShotOptions, BestShots, Shot, worth
-from edge_uploader.crops import Crop, CropOptions, Encoder, completeness, cut, long_axis_px
-from edge_uploader.sources import Frame, Source, SourceUnusable
-from edge_uploader.spool import Spool, SpoolItem
-from edge_uploader.tracker import Track, Tracker, TrackerOptions
+from edge_uploader.capture.sources import Frame, Source, SourceUnusable
+from edge_uploader.delivery.spool import Spool, SpoolItem
+from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, worth
+from edge_uploader.selection.crops import Crop, CropOptions, Encoder, completeness, cut, long_axis_px
+from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions
 from shared import telemetry
 from shared.domain import Face, Quality, UInt8Array, check_place_id
 from shared.errors import FacerelayError, InvalidInput, TransientError

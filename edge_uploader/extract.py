@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_uploader.crops import Crop, CropOptions, Encoder, cut, long_axis_px
-from edge_uploader.sources import Frame, Source
+from edge_uploader.capture.sources import Frame, Source
+from edge_uploader.selection.crops import Crop, CropOptions, Encoder, cut, long_axis_px
 from shared.ports import Detector
 
 

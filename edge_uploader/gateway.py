@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from edge_uploader.annotate import Annotator
-from edge_uploader.best_shot import BestShotOptions
 from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats, Observer
-from edge_uploader.crops import CropOptions
+from edge_uploader.capture.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
+from edge_uploader.capture.streams import LiveSource, StreamOptions
+from edge_uploader.delivery.spool import Spool, SpoolCounts
+from edge_uploader.delivery.uploader import UploadCounts, Uploader
+from edge_uploader.selection.best_shot import BestShotOptions
+from edge_uploader.selection.crops import CropOptions
+from edge_uploader.selection.tracker import TrackerOptions
 from edge_uploader.settings import EdgeSettings
-from edge_uploader.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
-from edge_uploader.spool import Spool, SpoolCounts
-from edge_uploader.streams import LiveSource, StreamOptions
-from edge_uploader.tracker import TrackerOptions
-from edge_uploader.uploader import UploadCounts, Uploader
 from shared import telemetry
 from shared.domain import UInt8Array, check_place_id, utc_now
 from shared.errors import ConfigurationError

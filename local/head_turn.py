@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from edge_uploader.best_shot import worth
+from edge_uploader.selection.best_shot import worth
 from shared.domain import Float32Array, Quality
 from shared.vision.boxes import iou
 

@@ -10,9 +10,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from edge_uploader.capture.sources import Frame
 from edge_uploader.gateway import load_edge_detector, open_source
 from edge_uploader.settings import EdgeSettings
-from edge_uploader.sources import Frame
 from functions.enroll.service import crop_to_face
 from local.head_turn import View
 from shared.domain import Face, Float32Array, UInt8Array

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import cv2
 
-from edge_uploader.crops import CropOptions, crop_region, cut, long_axis_px
+from edge_uploader.capture.sources import Frame
 from edge_uploader.gateway import load_edge_detector, open_source
+from edge_uploader.selection.crops import CropOptions, crop_region, cut, long_axis_px
 from edge_uploader.settings import EdgeSettings
-from edge_uploader.sources import Frame
 from local.client import Client
 from local.draw import RED, Box, draw_boxes, judged
 from shared.domain import UNKNOWN, Face, UInt8Array

@@ -154,14 +154,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the spool lets go before the store has acknowledged",
-        "edge_uploader/uploader.py",
+        "edge_uploader/delivery/uploader.py",
         "fresh = attempts(self._put, entry)",
         "self._spool.done(entry); fresh = attempts(self._put, entry)",
         ("tests/unit/edge/test_uploader.py",),
     ),
     Mutation(
         "the tracker joins what is farthest apart",
-        "edge_uploader/tracker.py",
+        "edge_uploader/selection/tracker.py",
         "linear_sum_assignment(costs)",
         "linear_sum_assignment(-costs)",
         ("tests/unit/edge/test_tracker.py",),

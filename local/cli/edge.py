@@ -119,10 +119,10 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Writes the faces of a video to a folder, and says how many, how large and how heavy they are."""
-    from edge_uploader.crops import CropOptions
+    from edge_uploader.capture.sources import SourceUnusable
     from edge_uploader.extract import ExtractStats, extract_faces
     from edge_uploader.gateway import load_edge_detector, open_source
-    from edge_uploader.sources import SourceUnusable
+    from edge_uploader.selection.crops import CropOptions
     from shared.vision.decode import encode_jpeg
 
     _quiet_opencv()

@@ -51,7 +51,7 @@ def folder(
 
 
 def _found_images(path: Path) -> list[Path]:
-    from edge_uploader.sources import image_files
+    from edge_uploader.capture.sources import image_files
 
     return image_files(path)
 

@@ -95,7 +95,7 @@ def folder(
     as_json: Json = False,
 ) -> None:
     """Who is in each image of a folder."""
-    from edge_uploader.sources import image_files
+    from edge_uploader.capture.sources import image_files
 
     with clear_errors():
         files = image_files(path)

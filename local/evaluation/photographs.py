@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from edge_uploader.sources import IMAGE_SUFFIXES, image_files
+from edge_uploader.capture.sources import IMAGE_SUFFIXES, image_files
 from shared.domain import UNKNOWN, normalise_person_id
 from shared.errors import InvalidIdentifier, InvalidInput
 

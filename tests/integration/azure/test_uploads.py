@@ -18,9 +18,9 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContainerClient
 from starlette.testclient import TestClient
 
+from edge_uploader.delivery.spool import Spool, SpoolItem
+from edge_uploader.delivery.uploader import Uploader
 from edge_uploader.settings import EdgeSettings
-from edge_uploader.spool import Spool, SpoolItem
-from edge_uploader.uploader import Uploader
 from functions.http import build_api
 from functions.services import Services, use_services
 from local.cli.edge import _store

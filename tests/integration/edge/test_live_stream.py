@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from edge_uploader.sources import FrameSampler
-from edge_uploader.streams import LiveSource, StreamOptions
+from edge_uploader.capture.sources import FrameSampler
+from edge_uploader.capture.streams import LiveSource, StreamOptions
 from tests.unit.edge.fakes import encode, picture
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edge_uploader.best_shot import BestShotOptions, BestShots, worth
+from edge_uploader.selection.best_shot import BestShotOptions, BestShots, worth
 from shared.domain import Quality
 
 GOOD = Quality(size_px=100, sharpness=100, yaw=0.0, brightness=128, confidence=0.95)

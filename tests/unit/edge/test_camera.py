@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from edge_uploader.best_shot import BestShotOptions
 from edge_uploader.camera import Camera, CameraOptions, CameraSpec
-from edge_uploader.crops import CropOptions
-from edge_uploader.sources import Frame, SourceCounts, SourceUnusable
-from edge_uploader.spool import Spool
+from edge_uploader.capture.sources import Frame, SourceCounts, SourceUnusable
+from edge_uploader.delivery.spool import Spool
+from edge_uploader.selection.best_shot import BestShotOptions
+from edge_uploader.selection.crops import CropOptions
 from shared.domain import Candidate
 from shared.errors import InvalidIdentifier, InvalidInput
 from tests.unit.edge.fakes import ColourDetector, assess, encode, picture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_uploader.crops import CropOptions, completeness, crop_region, cut, long_axis_px
+from edge_uploader.selection.crops import CropOptions, completeness, crop_region, cut, long_axis_px
 from shared.domain import Candidate, sha256_hex
 from tests.unit.edge.fakes import encode, face, picture
 

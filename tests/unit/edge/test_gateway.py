@@ -13,13 +13,13 @@ import pytest
 from pydantic import ValidationError
 
 from edge_uploader.camera import CameraSpec
-from edge_uploader.crops import CropOptions
+from edge_uploader.capture.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile
+from edge_uploader.capture.streams import LiveSource
+from edge_uploader.delivery.spool import Spool
 from edge_uploader.extract import extract_faces
 from edge_uploader.gateway import build_gateway, open_source
+from edge_uploader.selection.crops import CropOptions
 from edge_uploader.settings import EdgeSettings
-from edge_uploader.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile
-from edge_uploader.spool import Spool
-from edge_uploader.streams import LiveSource
 from shared.domain import Candidate
 from shared.errors import ConfigurationError, ModelUnavailable, StoreUnavailable
 from tests.unit.edge.fakes import ColourDetector, FaultyBlobStore, encode, picture, write_video

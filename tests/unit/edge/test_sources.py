@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_uploader.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile, read_image
+from edge_uploader.capture.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile, read_image
 from shared.errors import InvalidInput
 from tests.unit.edge.fakes import picture, write_video
 

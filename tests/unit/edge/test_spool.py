@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_uploader.spool import Spool, SpoolItem, decode_item, encode_item
+from edge_uploader.delivery.spool import Spool, SpoolItem, decode_item, encode_item
 from shared.domain import sha256_hex
 from shared.errors import ConfigurationError, IntegrityError, StoreFull, StoreUnavailable
 
@@ -184,7 +184,7 @@ def test_the_kernels_own_limit_is_a_full_spool(folder):
     code = f"""
         import resource
         from pathlib import Path
-        from edge_uploader.spool import Spool, SpoolItem
+        from edge_uploader.delivery.spool import Spool, SpoolItem
         from shared.errors import StoreFull
         spool = Spool(Path({str(folder)!r}))
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -261,7 +261,7 @@ def test_threads_take_each_entry_once(folder):
 WRITER = """
 import os, sys
 from pathlib import Path
-from edge_uploader.spool import Spool, SpoolItem
+from edge_uploader.delivery.spool import Spool, SpoolItem
 spool = Spool(Path(sys.argv[1]))
 real = os.write
 # Many small writes, so that a kill falls into the middle of an entry more often than not.

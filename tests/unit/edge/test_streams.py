@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_uploader.sources import FrameSampler, SourceUnusable
-from edge_uploader.streams import LiveSource, StreamOptions, backoff_s, public_name
+from edge_uploader.capture.sources import FrameSampler, SourceUnusable
+from edge_uploader.capture.streams import LiveSource, StreamOptions, backoff_s, public_name
 from tests.unit.edge.fakes import picture
 
 FAST = StreamOptions(timeout_s=1.0, backoff_max_s=0.01)

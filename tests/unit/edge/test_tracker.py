@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_uploader.tracker import Tracker, TrackerOptions, TrackState, association_costs, iou_matrix
+from edge_uploader.selection.tracker import Tracker, TrackerOptions, TrackState, association_costs, iou_matrix
 from tests.unit.edge.fakes import face, square
 
 

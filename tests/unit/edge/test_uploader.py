@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from edge_uploader.spool import Spool, SpoolItem
-from edge_uploader.uploader import Uploader
+from edge_uploader.delivery.spool import Spool, SpoolItem
+from edge_uploader.delivery.uploader import Uploader
 from shared.errors import InvalidInput, StoreFull, StoreUnavailable
 from tests.unit.edge.fakes import After, FaultyBlobStore, digest
 

@@ -294,7 +294,7 @@ def test_no_role_reaches_beyond_the_data() -> None:
 
 
 def test_a_gateway_may_write_candidates_and_find_its_own_again() -> None:
-    """`edge_uploader/uploader.py` writes if absent, and looks at what is there when something is."""
+    """`edge_uploader/delivery/uploader.py` writes if absent, and looks at what is there when something is."""
     roles = module("roles")
     assignment = roles.resources["gateways"].body
     assert assignment["scope"] == domain.CANDIDATES

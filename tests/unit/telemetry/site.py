@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from edge_uploader.camera import Camera, CameraOptions
+from edge_uploader.capture.sources import Frame, SourceCounts
+from edge_uploader.delivery.spool import Spool
+from edge_uploader.delivery.uploader import Uploader
 from edge_uploader.gateway import Gateway
-from edge_uploader.sources import Frame, SourceCounts
-from edge_uploader.spool import Spool
-from edge_uploader.uploader import Uploader
 from functions.recognize.service import DetectionService, Recognizer
 from shared.bootstrap import Stores
 from shared.domain import CANDIDATES, Outcome, UInt8Array

@@ -18,7 +18,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from edge_uploader.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
+from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
 from shared.domain import UInt8Array, utc_now
 from shared.ports import Clock
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
-from edge_uploader.spool import Spool, SpoolEntry
+from edge_uploader.delivery.spool import Spool, SpoolEntry
 from shared import telemetry
 from shared.domain import CANDIDATES
 from shared.errors import NotFound, PermanentError, PreconditionFailed, TransientError

@@ -1,0 +1,1 @@
+"""Cameras as they are: files, folders, streams and webcams in, frames out."""

@@ -1,0 +1,1 @@
+"""Which faces of the frames are worth sending: tracks, best shots, crops."""
