@@ -2,9 +2,9 @@
 
 Sends the best crops of each face instead of the video. `docs/edge.md` is the operator's page. How a frame goes:
 
-`capture` reads frames, `camera` has a detector find faces in them, `selection` joins the faces of one person to a track,
-chooses what is worth sending and cuts it out, `delivery` keeps it on disk until the store has acknowledged it. `gateway`
-runs one thread for each camera. Imports nothing of this project but `shared`.
+`capture` reads frames, `camera` has a detector find faces in them, `selection` joins the faces of one person to a
+track, chooses what is worth sending and cuts it out, `delivery` keeps it on disk until the store has acknowledged it.
+`gateway` runs one thread for each camera. Imports nothing of this project but `shared`.
 """
 
 from importlib.metadata import PackageNotFoundError, version
