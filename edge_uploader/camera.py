@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge_uploader.capture.sources import Frame, Source, SourceUnusable
+from edge_uploader.delivery.order import DEFAULT_PRIORITY, GOOD_WORTH, PRIORITIES
 from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, worth
 from edge_uploader.selection.crops import Crop, CropOptions, Encoder, completeness, cut, long_axis_px
@@ -35,11 +36,17 @@ class CameraSpec:
         name: the camera's id.
         source: a video file, a folder of images, `rtsp://…`, `http://…`, or a webcam's index.
         location: where it is; empty when the gateway's default is meant.
+        priority: 1 to 9; a higher one's crops are sent first, and are the last to be held back or dropped.
     """
 
     name: str
     source: str
     location: str = ""
+    priority: int = DEFAULT_PRIORITY
+
+    def __post_init__(self) -> None:
+        if self.priority not in PRIORITIES:
+            raise InvalidInput("a camera's priority is 1 (low) to 9 (high)")
 
     @classmethod
     def parse(cls, text: str) -> CameraSpec:
@@ -49,7 +56,7 @@ class CameraSpec:
             InvalidInput: of another form, or a name that cannot be one.
 
         >>> CameraSpec.parse("door@Main hall=rtsp://10.0.0.9/1?a=b")
-        CameraSpec(name='door', source='rtsp://10.0.0.9/1?a=b', location='Main hall')
+        CameraSpec(name='door', source='rtsp://10.0.0.9/1?a=b', location='Main hall', priority=5)
         """
         place, equals, source = text.partition("=")
         name, at, location = place.partition("@")
@@ -69,6 +76,8 @@ class CameraOptions:
         low_confidence: weaker detections are dropped.
         min_face_px: faces smaller on the long axis are dropped.
         every_frame: send every face at or above `tracker.high_confidence` of every frame: no tracker, no choice.
+        priority: of its crops, 1 to 9.
+        live: its frames do not wait: at the spool's bound the least valuable crops give way. A recording waits.
     """
 
     site: str
@@ -76,6 +85,8 @@ class CameraOptions:
     low_confidence: float = 0.3
     min_face_px: int = 32
     every_frame: bool = False
+    priority: int = DEFAULT_PRIORITY
+    live: bool = False
     crops: CropOptions = field(default_factory=CropOptions)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     shots: BestShotOptions = field(default_factory=BestShotOptions)
@@ -93,6 +104,7 @@ class CameraStats:
         tracks: confirmed ones; with `every_frame`, the crops.
         crops, bytes: put into the spool.
         lost: crops that found no room before the gateway was stopped.
+        dropped: crops that were not taken at the spool's bound, since all that waited was worth more.
         position_s: of the last frame in its source.
         busy_s: spent on frames, waiting for the source not counted.
     """
@@ -112,6 +124,7 @@ class CameraStats:
     crops: int = 0
     bytes: int = 0
     lost: int = 0
+    dropped: int = 0
     position_s: float = 0.0
     busy_s: float = 0.0
 
@@ -268,7 +281,7 @@ class Camera:
                 self._shots[track.id] = BestShots(self._options.shots)
                 self._stats.tracks += 1
             for shot in self._offer(frame, track):
-                self._send(track.id, shot.payload)
+                self._send(track.id, shot.payload, shot.worth)
         return update.seen
 
     def _offer(self, frame: Frame, track: Track) -> list[Shot[Crop]]:
@@ -280,49 +293,62 @@ class Camera:
     def _end(self, track: Track) -> None:
         shots = self._shots.pop(track.id, None)
         for shot in shots.finish() if shots else []:
-            self._send(track.id, shot.payload)
+            self._send(track.id, shot.payload, shot.worth)
         self._numbers.pop(track.id, None)
 
     def _cut(self, frame: Frame, face: Face) -> Crop:
         # An own copy of a small part: a view would keep the whole frame in memory for as long as the shot is held.
         return cut(np.asarray(frame.image), face, frame.captured_at, self._options.crops, self._encode)
 
-    def _send(self, track: str, crop: Crop) -> None:
-        """Puts a crop into the spool; while that has no room, this camera stands still.
+    def _send(self, track: str, crop: Crop, value: float = GOOD_WORTH) -> None:
+        """Puts a crop into the spool; while that has no room, a recording's camera stands still.
 
         The trace that begins here travels in the crop's metadata, up to the stored detection.
         """
+        stats = self._stats
         with telemetry.span("edge.crop", kind=telemetry.PRODUCER, attributes=self._labels):
-            sent = self._spooled(track, crop)
-        if not sent:
-            self._stats.lost += 1
+            item = self._item(track, crop, value)
+            taken = self._spooled(item)
+        if taken is None:
+            stats.lost += 1
             telemetry.EDGE_LOST.add(self._labels)
             logger.error("a crop found no room", extra={"action": "crop_lost", "camera": self._name})
-            return
-        self._stats.crops += 1
-        self._stats.bytes += len(crop.jpeg)
-        telemetry.EDGE_CROPS.add(self._labels)
-        if self._observer is not None:
-            self._observer.crop(track, crop)
+        elif not taken:
+            stats.dropped += 1
+        else:
+            stats.crops += 1
+            stats.bytes += len(crop.jpeg)
+            telemetry.EDGE_CROPS.add(self._labels)
+            if self._observer is not None:
+                self._observer.crop(track, crop)
 
-    def _spooled(self, track: str, crop: Crop) -> bool:
-        """Waits until the spool has taken the crop; False when the gateway was stopped before."""
-        options = self._options
+    def _item(self, track: str, crop: Crop, value: float) -> SpoolItem:
+        options, shot = self._options, self._numbers[track]
+        self._numbers[track] += 1
         candidate = crop.to_candidate(
             site=options.site,
             camera=self._name,
             location=options.location,
             track=track,
-            shot=self._numbers[track],
+            shot=shot,
             detector=self._detector.detector_id,
         )
-        self._numbers[track] += 1
         metadata = candidate.to_metadata() | telemetry.traceparent()
-        item = SpoolItem(candidate.blob_name, crop.jpeg, metadata, candidate.to_tags())
+        return SpoolItem(
+            candidate.blob_name,
+            crop.jpeg,
+            metadata,
+            candidate.to_tags(),
+            worth=value,
+            priority=options.priority,
+            shot=shot,
+        )
+
+    def _spooled(self, item: SpoolItem) -> bool | None:
+        """Waits until the spool has taken the crop, or dropped it; None when the gateway was stopped before."""
         while True:
             try:
-                self._spool.put(item)
-                return True
+                return self._spool.put(item, make_room=self._options.live)
             except TransientError:
                 if self._stop.wait(_ROOM_POLL_S):
-                    return False
+                    return None

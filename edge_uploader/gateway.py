@@ -21,7 +21,9 @@ from edge_uploader.annotate import Annotator
 from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats, Observer
 from edge_uploader.capture.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
 from edge_uploader.capture.streams import LiveSource, StreamOptions
+from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
 from edge_uploader.delivery.spool import Spool, SpoolCounts
+from edge_uploader.delivery.state import StateFile
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
@@ -50,6 +52,7 @@ class GatewayReport:
     Attributes:
         waiting: crops left in the spool, for the next start.
         duration_s: of the run, by the clock on the wall.
+        budget: what sending has cost, and what is held back for it.
     """
 
     site: str
@@ -58,6 +61,7 @@ class GatewayReport:
     spool: SpoolCounts
     waiting: int
     duration_s: float
+    budget: BudgetReport | None = None
 
     @property
     def failed(self) -> list[CameraStats]:
@@ -75,6 +79,15 @@ class GatewayReport:
             "refused": self.uploads.refused,
             "torn": self.spool.torn,
             "spool_full": self.spool.times_full,
+            "dropped": {
+                "bound": self.spool.dropped_bound,
+                "new": self.spool.dropped_new,
+                "age": self.spool.dropped_age,
+                "bytes": self.spool.dropped_bytes,
+            },
+            "network_bytes": self.uploads.network_bytes,
+            "overdue": self.uploads.overdue,
+            "budget": self.budget.to_json() if self.budget else None,
             "waiting": self.waiting,
             "duration_s": round(self.duration_s, 3),
         }
@@ -104,6 +117,7 @@ class Gateway:
             spool=self._spool.counts,
             waiting=self._spool.waiting,
             duration_s=time.monotonic() - self._began,
+            budget=self._uploader.budget(),
         )
 
     def run(self, stop: threading.Event, on_tick: Callable[[GatewayReport], None] | None = None) -> GatewayReport:
@@ -159,6 +173,11 @@ class Gateway:
         self._spool.close()
 
 
+def is_live(text: str) -> bool:
+    """Whether a source shows the present, and does not wait: a stream or a webcam."""
+    return text.isdigit() or "://" in text
+
+
 def open_source(
     text: str,
     settings: EdgeSettings,
@@ -170,7 +189,7 @@ def open_source(
 ) -> Source:
     """The source that `text` names: digits are a webcam, `…://…` a stream, a folder images, else a video file."""
     sampler = FrameSampler(settings.edge_fps, settings.edge_skip_frames)
-    if text.isdigit() or "://" in text:
+    if is_live(text):
         options = StreamOptions(
             settings.edge_stream_timeout_s, settings.edge_stream_backoff_max_s, settings.edge_stream_give_up_s
         )
@@ -214,7 +233,11 @@ def build_gateway(
     if annotate is not None and observe is None:
         observe = partial(_annotator, settings, annotate)
     run = secrets.token_hex(4)
-    spool = Spool(settings.edge_spool_dir, limit_bytes=settings.edge_spool_limit_bytes)
+    spool = Spool(
+        settings.edge_spool_dir,
+        limit_bytes=settings.edge_spool_limit_bytes,
+        max_age_s=3_600 * settings.edge_spool_max_age_h,
+    )
     try:
         cameras = [
             Camera(
@@ -233,10 +256,27 @@ def build_gateway(
     except BaseException:
         spool.close()
         raise
-    uploader = Uploader(
-        spool, store, threads=settings.edge_upload_threads, backoff_max_s=settings.edge_upload_backoff_max_s
-    )
+    uploader = _uploader(settings, specs, spool, store)
     return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s)
+
+
+def _uploader(settings: EdgeSettings, specs: Sequence[CameraSpec], spool: Spool, store: BlobStore) -> Uploader:
+    limits = BudgetLimits(
+        settings.edge_budget_bytes_per_hour,
+        settings.edge_budget_month,
+        settings.edge_price_per_gb,
+        settings.edge_price_per_10k_uploads,
+    )
+    # The spool's lock keeps this file to one gateway, too.
+    file = StateFile(settings.edge_spool_dir / "budget.json")
+    return Uploader(
+        spool,
+        store,
+        budget=Budget(limits, clock=spool.clock, file=file, top_priority=max(spec.priority for spec in specs)),
+        threads=settings.edge_upload_threads,
+        backoff_max_s=settings.edge_upload_backoff_max_s,
+        attempt_s=settings.edge_upload_timeout_s,
+    )
 
 
 def _check_ids(settings: EdgeSettings, specs: Sequence[CameraSpec]) -> None:
@@ -262,6 +302,8 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
         low_confidence=settings.edge_low_confidence,
         min_face_px=settings.edge_min_face_px,
         every_frame=settings.edge_every_frame,
+        priority=spec.priority,
+        live=is_live(spec.source),
         crops=CropOptions(settings.edge_crop_margin, settings.edge_max_face_px, settings.edge_jpeg_quality),
         tracker=TrackerOptions(high_confidence=settings.edge_high_confidence, max_age_s=settings.edge_track_max_age_s),
         shots=BestShotOptions(

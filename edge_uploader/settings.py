@@ -101,11 +101,35 @@ class EdgeSettings(StoreSettings):
         "acknowledges.",
     )
     edge_spool_limit_bytes: int = Field(
-        1_000_000_000, ge=100_000, description="The gateway stops taking crops when so many bytes wait in the spool."
+        1_000_000_000,
+        ge=100_000,
+        description="Most that waits in the spool. From there on live cameras' least valuable crops are dropped, and "
+        "recordings wait.",
+    )
+    edge_spool_max_age_h: float = Field(
+        720.0,
+        ge=0,
+        le=87_600,
+        description="Crops that waited longer are erased, also those that are kept for a look. 0: never.",
     )
     edge_upload_threads: int = Field(2, ge=1, le=32, description="Crops that are on their way at a time.")
     edge_upload_backoff_max_s: float = Field(
         30.0, gt=0, le=3_600, description="Longest wait between two attempts when the store does not answer."
+    )
+    edge_upload_timeout_s: float = Field(
+        60.0, ge=1, le=3_600, description="An attempt to send that takes longer is given up, and repeated."
+    )
+    edge_budget_bytes_per_hour: int = Field(
+        0, ge=0, description="Most bytes on the line in any hour, protocol included. 0: no limit."
+    )
+    edge_budget_month: float = Field(
+        0.0,
+        ge=0,
+        description="Most that sending may cost in a calendar month (UTC), in the currency of the prices. 0: no limit.",
+    )
+    edge_price_per_gb: float = Field(0.0, ge=0, description="Price of 10⁹ bytes on the line.")
+    edge_price_per_10k_uploads: float = Field(
+        0.0, ge=0, description="Price of 10,000 uploads, such as the store's write operations and what follows them."
     )
     edge_drain_s: float = Field(
         30.0,
@@ -133,4 +157,6 @@ class EdgeSettings(StoreSettings):
             raise ValueError("edge_min_face_px is above edge_max_face_px")
         if bool(self.edge_service_url) != bool(self.edge_token.get_secret_value()):
             raise ValueError("edge_service_url and edge_token are set both, or neither")
+        if self.edge_budget_month and not (self.edge_price_per_gb or self.edge_price_per_10k_uploads):
+            raise ValueError("edge_budget_month needs a price: edge_price_per_gb, edge_price_per_10k_uploads or both")
         return self

@@ -80,11 +80,15 @@ def blob_trigger_source() -> BlobTriggerSource:
     return TriggerSettings().blob_trigger_source
 
 
-def open_blob_store(settings: StoreSettings) -> BlobStore:
-    """Blobs alone: all that the gateway may touch. Raises as `open_stores`."""
+def open_blob_store(settings: StoreSettings, *, repeats: bool = True) -> BlobStore:
+    """Blobs alone: all that the gateway may touch. Raises as `open_stores`.
+
+    Args:
+        repeats: False when the caller repeats what failed, as the gateway does: the SDK then tries once.
+    """
     if settings.backend != "azure":
         return open_stores(settings).blobs
-    return _azure_blobs(_azure_access(settings))
+    return _azure_blobs(_azure_access(settings) if repeats else _azure_access(settings).single_attempt())
 
 
 def open_upload_store(settings: StoreSettings, service_url: str, token: str) -> BlobStore:
@@ -95,7 +99,7 @@ def open_upload_store(settings: StoreSettings, service_url: str, token: str) -> 
     """
     from shared.adapters.azure.uploads import GrantClient, UploadStore
 
-    return UploadStore(GrantClient(service_url, token), **_azure_access(settings).storage_options())
+    return UploadStore(GrantClient(service_url, token), **_azure_access(settings).single_attempt().storage_options())
 
 
 def _local_stores(settings: StoreSettings) -> Stores:

@@ -155,9 +155,18 @@ class ConfigurationError(PermanentError):
 
 
 class StoreUnavailable(TransientError):
-    """A store did not answer, or asked to be left alone for a while."""
+    """A store did not answer, or asked to be left alone for a while.
+
+    Attributes:
+        retry_after_s: for how long, when it said so.
+        sent: False when the request cannot have left this machine.
+    """
 
     code = "store_unavailable"
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None, sent: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.sent = retry_after_s, sent
 
 
 class StoreFull(TransientError):

@@ -1,109 +1,79 @@
 """Crops on disk, between the camera and the store: nothing that was taken is lost by a crash or a dead network.
 
-An entry is one file: a magic line, the length of a JSON header, the header, the image. Image and metadata are one
-unit, so neither can be there without the other. It is written under `tmp/`, brought to the disk, then renamed into
-`ready/`; what a crash leaves in `tmp/` was never taken, and is set aside in `torn/`. What the store refuses for good
-goes to `refused/`.
+An entry is one file (see `entries`). It is written under `tmp/`, brought to the disk, then renamed into `ready/`; what
+a crash leaves in `tmp/` was never taken, and is set aside in `torn/`. What the store refuses for good goes to
+`refused/`. What goes first, and what gives way at the bound, is `order`'s.
 
     spool/
-    ├── lock       held while a gateway runs
-    ├── tmp/       being written
-    ├── ready/     taken, waits for the store
-    ├── torn/      half-written or damaged, kept for a look
-    └── refused/   the store will not have it; beside each a .reason
+    ├── lock         held while a gateway runs
+    ├── clock.json   by which ages are told
+    ├── tmp/         being written
+    ├── ready/       taken, waits for the store
+    ├── torn/        half-written or damaged, kept for a look
+    └── refused/     the store will not have it; beside each a .reason
 """
 
 from __future__ import annotations
 
 import errno
-import json
+import heapq
 import logging
 import os
-import struct
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
-from shared.domain import sha256_hex
+from edge_uploader.delivery.aside import Aside
+from edge_uploader.delivery.clock import SteadyClock
+from edge_uploader.delivery.disk import write_durably
+from edge_uploader.delivery.entries import SpoolEntry, SpoolItem, decode_item, encode_item, file_rank, named_rank
+from edge_uploader.delivery.order import OPEN, Gate, Rank, Waiting
+from edge_uploader.delivery.state import StateFile
 from shared.errors import ConfigurationError, IntegrityError, StoreFull, StoreUnavailable
+
+__all__ = ["Spool", "SpoolCounts", "SpoolEntry", "SpoolItem", "decode_item", "encode_item"]
 
 logger = logging.getLogger(__name__)
 
-_MAGIC: Final = b"FACERELAY-SPOOL-1\n"
-_LENGTH: Final = struct.Struct(">I")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ASIDE_SHARE: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolItem:
-    """What is to be put into the store."""
-
-    name: str
-    data: bytes
-    metadata: Mapping[str, str]
-    tags: Mapping[str, str]
-    content_type: str = "image/jpeg"
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolEntry:
-    """An item that was claimed for sending; give it to `done`, `give_back` or `refuse`."""
-
-    path: Path
-    size_bytes: int
-    item: SpoolItem
+_FRESH_NS: Final = 60_000_000_000
+_TURNS: Final = 8
+_TIDY_S: Final = 30.0
+_EXPIRED_AT_ONCE: Final = 1_000
+_ROOM_AGAIN: Final = 0.9
 
 
 @dataclass(slots=True)
 class SpoolCounts:
-    """Since the spool was opened."""
+    """Since the spool was opened.
+
+    Attributes:
+        times_full: spells in which nothing was taken, or something had to give way.
+        dropped_bound: crops that waited and gave way to more valuable ones at the bound.
+        dropped_new: crops that were not taken at the bound, since all that waited was worth more.
+        dropped_age: crops that waited longer than the age limit.
+        dropped_bytes: of these three.
+    """
 
     taken: int = 0
     delivered: int = 0
     refused: int = 0
     torn: int = 0
     times_full: int = 0
+    dropped_bound: int = 0
+    dropped_new: int = 0
+    dropped_age: int = 0
+    dropped_bytes: int = 0
 
-
-def encode_item(item: SpoolItem) -> bytes:
-    """One spool file: magic, header length (4 bytes, big-endian), JSON header, data."""
-    header = json.dumps(
-        {
-            "name": item.name,
-            "metadata": dict(item.metadata),
-            "tags": dict(item.tags),
-            "content_type": item.content_type,
-            "size_bytes": len(item.data),
-            "sha256": sha256_hex(item.data),
-        }
-    ).encode()
-    return _MAGIC + _LENGTH.pack(len(header)) + header + item.data
-
-
-def decode_item(raw: bytes) -> SpoolItem:
-    """The inverse of `encode_item`.
-
-    Raises:
-        IntegrityError: cut short, damaged, or not a spool file.
-    """
-    start = len(_MAGIC) + _LENGTH.size
-    if not raw.startswith(_MAGIC) or len(raw) < start:
-        raise IntegrityError("not a spool file")
-    end = start + _LENGTH.unpack_from(raw, len(_MAGIC))[0]
-    try:
-        header = json.loads(raw[start:end])
-        data = raw[end:]
-        if len(data) != header["size_bytes"] or sha256_hex(data) != header["sha256"]:
-            raise IntegrityError("spool file cut short or damaged")
-        return SpoolItem(header["name"], data, header["metadata"], header["tags"], header["content_type"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError("spool file with a damaged header") from error
+    @property
+    def dropped(self) -> int:
+        """Crops that were given up, by the bound or by age."""
+        return self.dropped_bound + self.dropped_new + self.dropped_age
 
 
 class Spool:
@@ -111,19 +81,27 @@ class Spool:
 
     Args:
         folder: made when it is not there.
-        limit_bytes: `put` refuses when so many bytes wait in `ready/`.
+        limit_bytes: most that waits in `ready/`.
+        max_age_s: what waited longer is erased, in `torn/` and `refused/` too. 0: never.
+        clock: by which ages are told; None: the spool's own, remembered in its folder.
 
     Raises:
         ConfigurationError: another gateway uses the folder, or it cannot be written.
     """
 
-    def __init__(self, folder: Path, *, limit_bytes: int = 1_000_000_000) -> None:
-        self._folder, self._limit_bytes = folder, limit_bytes
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limit_bytes: int = 1_000_000_000,
+        max_age_s: float = 0.0,
+        clock: SteadyClock | None = None,
+    ) -> None:
+        self._limit_bytes, self._max_age_ns = limit_bytes, int(max_age_s * 1e9)
         self._tmp, self._ready = folder / "tmp", folder / "ready"
-        self._torn, self._refused = folder / "torn", folder / "refused"
         self.counts = SpoolCounts()
         try:
-            for part in (self._tmp, self._ready, self._torn, self._refused):
+            for part in (self._tmp, self._ready, folder / "torn", folder / "refused"):
                 part.mkdir(parents=True, exist_ok=True)
             self._file_lock = FileLock(folder / "lock", thread_local=False)
             self._file_lock.acquire(timeout=0)
@@ -133,18 +111,24 @@ class Spool:
             ) from error
         except OSError as error:
             raise ConfigurationError(f"the spool {folder} cannot be written: {error.strerror}") from error
+        self.clock = clock or SteadyClock(StateFile(folder / "clock.json"))
+        self._torn = Aside(folder / "torn", int(limit_bytes * _ASIDE_SHARE))
+        self._refused = Aside(folder / "refused", int(limit_bytes * _ASIDE_SHARE))
         self._changed = threading.Condition()
-        self._serial = 0
+        self._serial = self._turn = self._spell = 0
         self._full = False
-        self._unread: set[Path] = set()
-        for path in self._tmp.iterdir():
-            self._set_aside(path)
-        waiting = sorted(self._ready.iterdir())
-        self._queue: list[Path] = waiting
-        self._sizes = {path: path.stat().st_size for path in waiting}
+        self._tidied_s = 0.0
+        self._unread: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._resting: list[tuple[float, Rank]] = []
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+        self._waiting = Waiting(self._found())
+        self.tidy()
 
     def close(self) -> None:
         """Lets another gateway have the folder. Entries stay."""
+        self.clock.close()
         self._file_lock.release()
 
     @property
@@ -154,15 +138,27 @@ class Spool:
 
     @property
     def waiting_bytes(self) -> int:
-        return sum(self._sizes.copy().values())
+        return self._bytes
 
     @property
     def full(self) -> bool:
         """Whether the last `put` found no room."""
         return self._full
 
-    def put(self, item: SpoolItem) -> None:
+    def held(self, gate: Gate) -> int:
+        """How many entries `gate` holds back."""
+        with self._changed:
+            return self._waiting.held(gate)
+
+    def put(self, item: SpoolItem, *, make_room: bool = False) -> bool:
         """Takes an item: on return it is on the disk, and will be delivered.
+
+        Args:
+            make_room: at the bound, the least valuable of what waits and this one gives way: for a live camera, whose
+                next frames do not wait. Without it nothing gives way: for a recording, which loses nothing by waiting.
+
+        Returns:
+            False when this one was the least valuable, and was dropped.
 
         Raises:
             StoreFull: the bound is reached or the disk is full. Nothing was taken; try again later.
@@ -170,111 +166,207 @@ class Spool:
         """
         raw = encode_item(item)
         with self._changed:
-            if sum(self._sizes.values()) + len(raw) > self._limit_bytes:
-                self._note_full("its bound is reached")
-                raise StoreFull("the spool has no room: its bound is reached")
             self._serial += 1
-            name = f"{time.time_ns():020d}-{self._serial:06d}.crop"
-            temporary, path = self._tmp / name, self._ready / name
-            try:
-                _write_durably(temporary, raw)
-                temporary.rename(path)
-                _sync_folder(self._ready)
-            except OSError as error:
-                temporary.unlink(missing_ok=True)
-                # Renamed but not synced: it may be gone after a power cut, and will be offered again.
-                path.unlink(missing_ok=True)
-                self._note_full(error.strerror or "unknown error")
-                if error.errno in _NO_ROOM:
-                    raise StoreFull(f"the spool has no room: {error.strerror}") from error
-                raise StoreUnavailable(f"the spool cannot be written: {error.strerror}") from error
-            if self._full:
-                self._full = False
-                logger.info("there is room in the spool again", extra={"action": "spool_room"})
-            self._sizes[path] = len(raw)
-            self._queue.append(path)
+            rank = file_rank(item, self.clock.now_ns(), self._serial)
+            yielding = self._yielding(rank, len(raw), make_room)
+            if yielding is None:
+                return False
+            self._write(rank.name, raw)
+            # Only now: had the disk been full, they would have gone for nothing.
+            for other in yielding:
+                self._waiting.remove(other)
+                self.counts.dropped_bound += 1
+                self._erase(other)
+            self._note_room()
+            self._sizes[rank.name] = len(raw)
+            self._bytes += len(raw)
+            self._waiting.add(rank)
             self.counts.taken += 1
             self._changed.notify()
+        self.tidy()
+        return True
 
-    def take(self, timeout_s: float) -> SpoolEntry | None:
-        """Claims the oldest entry; None when there was none within the time.
+    def take(self, timeout_s: float, gate: Gate = OPEN) -> SpoolEntry | None:
+        """Claims the entry that is to go next; None when there was none within the time.
+
+        Of eight claims four go to what was taken within the last minute, newest of the best class first, so that
+        nobody at the door waits for yesterday; three to the most valuable; one to the oldest, so that everything goes
+        some day. Who has none leaves it to the others.
 
         Damaged ones are set aside. One that cannot be read now, such as for want of file handles, is not damaged: it
-        goes to the end of the queue, and the rest of the time is waited out.
+        waits, and the rest of the time is waited out.
         """
+        self.tidy()
         deadline = time.monotonic() + timeout_s
-        while True:
-            with self._changed:
-                while not self._queue:
-                    left = deadline - time.monotonic()
-                    if left <= 0 or not self._changed.wait(left):
-                        return None
-                path = self._queue.pop(0)
+        while (rank := self._claim(deadline, gate)) is not None:
+            path = self._ready / rank.name
             try:
                 raw = path.read_bytes()
-                entry = SpoolEntry(path, len(raw), decode_item(raw))
+                entry = SpoolEntry(path, len(raw), decode_item(raw), rank, self._failures.get(rank.name, 0))
             except IntegrityError:
-                with self._changed:
-                    self._set_aside(path)
-                    self._forget(path)
+                self._torn_apart(path)
+                self._forget(rank.name)
             except FileNotFoundError:
-                self._forget(path)
-                logger.error("an entry was gone", extra={"action": "spool_gone", "entry": path.name})
+                self._forget(rank.name)
+                logger.error("an entry was gone", extra={"action": "spool_gone", "entry": rank.name})
             except (OSError, MemoryError) as error:
-                self._put_back(path, error)
+                self._put_back(rank, error)
                 time.sleep(max(0.0, deadline - time.monotonic()))
                 return None
             else:
                 with self._changed:
-                    self._unread.discard(path)
+                    self._unread.discard(rank.name)
                 return entry
+        return None
 
     def done(self, entry: SpoolEntry) -> None:
         """The store has acknowledged it: deletes it."""
         entry.path.unlink(missing_ok=True)
         with self._changed:
-            self._sizes.pop(entry.path, None)
             self.counts.delivered += 1
-            self._changed.notify_all()
+            self._forget(entry.path.name)
 
-    def give_back(self, entry: SpoolEntry) -> None:
-        """Not delivered now: it waits at the end of the queue."""
+    def give_back(self, entry: SpoolEntry, rest_s: float = 0.0) -> None:
+        """Not delivered now: it waits again, and is not claimed before it has rested."""
         with self._changed:
-            self._queue.append(entry.path)
+            if rest_s > 0:
+                self._failures[entry.path.name] = entry.failures + 1
+                heapq.heappush(self._resting, (time.monotonic() + rest_s, entry.rank))
+            else:
+                self._waiting.add(entry.rank)
             self._changed.notify()
 
     def refuse(self, entry: SpoolEntry, reason: str) -> None:
         """The store will never have it: keeps it in `refused/`, with the reason in a file beside it."""
-        target = self._refused / entry.path.name
-        entry.path.rename(target)
+        self._refused.take(entry.path, reason)
         with self._changed:
-            self._sizes.pop(entry.path, None)
             self.counts.refused += 1
-            self._changed.notify_all()
-        try:
-            target.with_suffix(".reason").write_text(reason + "\n", encoding="utf-8")
-        except OSError:
-            logger.warning("the reason could not be written", extra={"action": "spool_reason", "entry": target.name})
-        self._prune(self._refused)
+            self._forget(entry.path.name)
 
     def wait_empty(self, timeout_s: float) -> bool:
-        """Waits until everything was delivered or refused; False when the time is over before."""
+        """Waits until everything was delivered, refused or dropped; False when the time is over before."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._sizes, timeout_s)
 
-    def _forget(self, path: Path) -> None:
+    def tidy(self) -> None:
+        """Erases what is too old, and remembers the time. To be called often; does something twice a minute."""
         with self._changed:
-            self._sizes.pop(path, None)
-            self._unread.discard(path)
+            if time.monotonic() - self._tidied_s < _TIDY_S and self._tidied_s:
+                return
+            self._tidied_s = time.monotonic()
+            self.clock.keep()
+            if not self._max_age_ns:
+                return
+            before_ns = self.clock.now_ns() - self._max_age_ns
+            expired = 0
+            while expired < _EXPIRED_AT_ONCE and (rank := self._waiting.oldest()) and rank.stamp_ns < before_ns:
+                self._waiting.remove(rank)
+                self.counts.dropped_age += 1
+                self._erase(rank)
+                expired += 1
+            if expired == _EXPIRED_AT_ONCE:
+                self._tidied_s = 0.0  # there may be more: soon again, so that nobody waits for the lock meanwhile
+        for aside in (self._torn, self._refused):
+            expired += aside.expire(before_ns)
+        if expired:
+            logger.error(
+                "%d crops waited for longer than they may, and were erased", expired, extra={"action": "spool_expired"}
+            )
+
+    def _found(self) -> list[Rank]:
+        """What an earlier run left."""
+        for path in self._tmp.iterdir():
+            self._torn_apart(path)
+        ranks = []
+        with os.scandir(self._ready) as found:
+            for file in found:
+                rank = named_rank(file.name)
+                if rank is None:
+                    self._torn_apart(Path(file.path))
+                    continue
+                ranks.append(rank)
+                self._sizes[rank.name] = file.stat().st_size
+        self._bytes = sum(self._sizes.values())
+        return ranks
+
+    def _yielding(self, new: Rank, size_bytes: int, make_room: bool) -> list[Rank] | None:
+        """What gives way to `new`; None when that is itself the least valuable."""
+        missing = self._bytes + size_bytes - self._limit_bytes
+        if missing <= 0:
+            return []
+        if not make_room:
+            self._note_full("its bound is reached")
+            raise StoreFull("the spool has no room: its bound is reached")
+        if not self._spell:
+            self.counts.times_full += 1
+            logger.error("the spool's bound is reached; what is worth least is dropped", extra={"action": "spool_drop"})
+        self._spell += 1
+        yielding: list[Rank] = []
+        for rank in self._waiting.least():
+            if rank > new:
+                break
+            yielding.append(rank)
+            missing -= self._sizes[rank.name]
+            if missing <= 0:
+                return yielding
+        self.counts.dropped_new += 1
+        self.counts.dropped_bytes += size_bytes
+        return None
+
+    def _write(self, name: str, raw: bytes) -> None:
+        try:
+            write_durably(self._tmp / name, self._ready / name, raw)
+        except OSError as error:
+            self._note_full(error.strerror or "unknown error")
+            if error.errno in _NO_ROOM:
+                raise StoreFull(f"the spool has no room: {error.strerror}") from error
+            raise StoreUnavailable(f"the spool cannot be written: {error.strerror}") from error
+
+    def _claim(self, deadline: float, gate: Gate) -> Rank | None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                while self._resting and self._resting[0][0] <= now:
+                    self._waiting.add(heapq.heappop(self._resting)[1])
+                rank = self._next(gate)
+                if rank is not None:
+                    self._turn += 1
+                    self._waiting.remove(rank)
+                    return rank
+                if now >= deadline:
+                    return None
+                rested = self._resting[0][0] if self._resting else deadline
+                self._changed.wait(min(deadline, rested) - now)
+
+    def _next(self, gate: Gate) -> Rank | None:
+        turn = self._turn % _TURNS
+        if turn == _TURNS - 1:
+            return self._waiting.oldest(gate)
+        fresh = self._waiting.newest(gate, self.clock.now_ns() - _FRESH_NS) if turn % 2 == 0 else None
+        return fresh or self._waiting.best(gate)
+
+    def _erase(self, rank: Rank) -> None:
+        """Off the disk: it was dropped."""
+        self.counts.dropped_bytes += self._sizes.get(rank.name, 0)
+        try:
+            (self._ready / rank.name).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("an entry cannot be erased: %s", error.strerror, extra={"action": "spool_erase"})
+        self._forget(rank.name)
+
+    def _forget(self, name: str) -> None:
+        with self._changed:
+            self._bytes -= self._sizes.pop(name, 0)
+            self._unread.discard(name)
+            self._failures.pop(name, None)
             self._changed.notify_all()
 
-    def _put_back(self, path: Path, error: Exception) -> None:
-        """To the end of the queue. Says so once, until everything can be read again."""
+    def _put_back(self, rank: Rank, error: Exception) -> None:
+        """It waits on. Says so once, until everything can be read again."""
         with self._changed:
             first = not self._unread
-            self._unread.add(path)
-            self._queue.append(path)
-            self._changed.notify()
+            self._unread.add(rank.name)
+            heapq.heappush(self._resting, (time.monotonic(), rank))
         if first:
             reason = getattr(error, "strerror", None) or type(error).__name__
             logger.error("the spool cannot be read: %s; going on when it can", reason, extra={"action": "spool_unread"})
@@ -286,48 +378,19 @@ class Spool:
             self.counts.times_full += 1
             logger.error("the spool takes nothing: %s; going on when it can", reason, extra={"action": "spool_full"})
 
-    def _set_aside(self, path: Path) -> None:
+    def _note_room(self) -> None:
+        if self._full:
+            self._full = False
+            logger.info("there is room in the spool again", extra={"action": "spool_room"})
+        if self._spell and self._bytes < _ROOM_AGAIN * self._limit_bytes:
+            dropped, self._spell = self.counts.dropped_bound + self.counts.dropped_new, 0
+            logger.warning(
+                "the spool is below its bound again; %d crops were dropped since the start, %d bytes",
+                dropped,
+                self.counts.dropped_bytes,
+                extra={"action": "spool_dropped", "dropped": dropped},
+            )
+
+    def _torn_apart(self, path: Path) -> None:
         self.counts.torn += 1
-        try:
-            path.rename(self._torn / path.name)
-        except OSError:
-            logger.warning("a torn entry could not be set aside", extra={"action": "spool_torn", "entry": path.name})
-            return
-        logger.warning("a torn entry was set aside", extra={"action": "spool_torn", "entry": path.name})
-        self._prune(self._torn)
-
-    def _prune(self, folder: Path) -> None:
-        """What is kept for a look must not fill the disk: the oldest go when it is over a tenth of the bound."""
-        total = 0
-        try:
-            for path in sorted((path for path in folder.iterdir() if path.is_file()), reverse=True):
-                total += path.stat().st_size
-                if total > self._limit_bytes * _ASIDE_SHARE:
-                    path.unlink(missing_ok=True)
-                    logger.warning("an old entry was dropped", extra={"action": "spool_prune", "entry": path.name})
-        except OSError:
-            # Another thread prunes too, or the disk does not answer: the next one that is set aside tries again.
-            return
-
-
-def _write_durably(path: Path, raw: bytes) -> None:
-    """Writes all of `raw` and brings it to the disk. `os.write` may write less than asked for just before it fails."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        view = memoryview(raw)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Brings a rename to the disk; Windows has no such call and does not need it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        self._torn.take(path)

@@ -284,7 +284,7 @@ def _store(settings: EdgeSettings) -> BlobStore:
 
     if settings.edge_service_url:
         return open_upload_store(settings, settings.edge_service_url, settings.edge_token.get_secret_value())
-    return open_blob_store(settings)
+    return open_blob_store(settings, repeats=False)
 
 
 def _settings(**options: Any) -> EdgeSettings:

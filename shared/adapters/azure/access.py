@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from shared.adapters.azure.patience import DEFAULT_PATIENCE, Patience
+from shared.adapters.azure.patience import DEFAULT_PATIENCE, SINGLE_ATTEMPT, Patience
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class AzureAccess:
     def emulated_cosmos(self) -> bool:
         """Whether the Cosmos DB account is an emulator on this machine."""
         return is_loopback(self.cosmos_url)
+
+    def single_attempt(self) -> AzureAccess:
+        """The same, with SDKs that try once: for a caller that repeats by itself."""
+        return replace(self, patience=SINGLE_ATTEMPT)
 
     def blob_store(self) -> AzureBlobStore:
         """Raises: ConfigurationError when the address is missing, or a secret is given for the cloud."""

@@ -49,3 +49,6 @@ class Patience:
 
 
 DEFAULT_PATIENCE: Final = Patience()
+
+SINGLE_ATTEMPT: Final = Patience(retries=0)
+"""For the gateway, whose spool repeats: retries of the SDK would multiply its own, each behind its back."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
 from shared.errors import FacerelayError, InvalidInput, NotFound, PreconditionFailed, StoreFull, StoreUnavailable
 
@@ -43,7 +43,8 @@ def translated(what: str) -> Iterator[None]:
         raise _from_response(error, what) from error
     except AzureError as error:
         # The type and not the text: the text of a connection error has the address with the blob's name in it.
-        raise StoreUnavailable(f"storage did not answer ({type(error).__name__}) while {what}") from error
+        sent = not isinstance(error, ServiceRequestError)
+        raise StoreUnavailable(f"storage did not answer ({type(error).__name__}) while {what}", sent=sent) from error
 
 
 def _from_response(error: HttpResponseError, what: str) -> FacerelayError:
@@ -64,7 +65,19 @@ def _from_response(error: HttpResponseError, what: str) -> FacerelayError:
         )
     if status == HTTPStatus.INSUFFICIENT_STORAGE:
         return StoreFull(f"no room left in the storage account, while {what}")
-    return StoreUnavailable(f"storage did not answer ({status} {code}) while {what}")
+    return StoreUnavailable(
+        f"storage did not answer ({status} {code}) while {what}", retry_after_s=_retry_after_s(error)
+    )
+
+
+def _retry_after_s(error: HttpResponseError) -> float | None:
+    """How long the service asks to be left alone; None when it does not say, or says it as a date."""
+    headers = getattr(error.response, "headers", None) or {}
+    for name, unit_s in (("x-ms-retry-after-ms", 0.001), ("retry-after-ms", 0.001), ("Retry-After", 1.0)):
+        value = str(headers.get(name, ""))
+        if value.isascii() and value.isdigit() and len(value) < 10:
+            return int(value) * unit_s
+    return None
 
 
 def error_code(error: HttpResponseError) -> str:

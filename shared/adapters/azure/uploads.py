@@ -68,8 +68,13 @@ class GrantClient:
                 return UploadGrant(str(document["url"]), parse_time(str(document["expires_at"])))
             why = str(document.get("message", ""))[:200]
         except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
-            raise StoreUnavailable(f"the service gave no upload grant ({type(error).__name__})") from error
-        raise StoreUnavailable(f"the service gave no upload grant ({answer.status_code}): {why}")
+            raise StoreUnavailable(f"the service gave no upload grant ({type(error).__name__})", sent=False) from error
+        asked = answer.headers.get("Retry-After", "")
+        raise StoreUnavailable(
+            f"the service gave no upload grant ({answer.status_code}): {why}",
+            retry_after_s=int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else None,
+            sent=False,
+        )
 
 
 class _Bearer(requests.auth.AuthBase):

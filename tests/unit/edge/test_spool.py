@@ -42,12 +42,12 @@ def drain(spool):
     return taken
 
 
-def test_what_was_put_is_taken_in_order_and_gone_when_done(folder):
+def test_of_equals_the_newest_goes_first_and_is_gone_when_done(folder):
     spool = Spool(folder)
     for number in range(3):
         spool.put(item(number))
     assert spool.waiting == 3
-    assert drain(spool) == [item(0), item(1), item(2)]
+    assert drain(spool) == [item(2), item(1), item(0)]
     assert spool.waiting == 0
     assert list((folder / "ready").iterdir()) == []
 
@@ -60,7 +60,7 @@ def test_a_restart_finds_what_was_not_done(folder):
     spool.close()
     again = Spool(folder)
     assert again.waiting == 2
-    assert drain(again) == [claimed.item, item(2)]
+    assert drain(again) == [claimed.item, item(1)]
 
 
 def test_two_gateways_never_share_a_spool(folder):

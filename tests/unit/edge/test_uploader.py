@@ -91,7 +91,7 @@ def test_a_permanent_refusal_is_moved_aside_and_the_rest_goes_on(spool, tmp_path
     for number in range(3):
         spool.put(item(number))
     counts = upload(spool, store, threads=1)
-    assert set(store.blobs) == {item(1).name, item(2).name}
+    assert set(store.blobs) == {item(0).name, item(1).name}, "the newest was sent first, and refused"
     assert (counts.refused, counts.uploaded, store.puts) == (1, 2, 3)
     assert len(list((tmp_path / "spool" / "refused").glob("*.crop"))) == 1
 
@@ -109,7 +109,7 @@ def test_an_unforeseen_error_loses_nothing_and_ends_no_thread(spool):
     assert len(store.blobs) == 2
 
 
-def test_stop_during_an_outage_is_quick_and_keeps_the_crop(spool):
+def test_stop_during_an_outage_is_quick_and_keeps_the_crop(spool, tmp_path):
     store = FaultyBlobStore([StoreUnavailable("away")] * 10_000)
     uploader = Uploader(spool, store, backoff_s=30.0, backoff_max_s=60.0)
     spool.put(item())
@@ -120,7 +120,10 @@ def test_stop_during_an_outage_is_quick_and_keeps_the_crop(spool):
     uploader.stop()
     assert time.monotonic() - began < 5
     assert spool.waiting == 1
-    assert upload(spool, FaultyBlobStore()).uploaded == 1
+    spool.close()
+    again = Spool(tmp_path / "spool")
+    assert upload(again, FaultyBlobStore()).uploaded == 1
+    again.close()
 
 
 def test_crops_put_while_it_runs_are_sent(spool):
@@ -156,7 +159,7 @@ def test_without_a_file_handle_left_nothing_is_torn_and_all_is_sent_later(spool,
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert spool.wait_empty(10)
-    assert all(thread.is_alive() for thread in uploader._threads)
+    assert all(thread.is_alive() for thread in uploader._workers)
     uploader.stop()
     assert len(store.blobs) == uploader.counts.uploaded == 6
     assert spool.counts.torn == 0 and list((tmp_path / "spool" / "torn").iterdir()) == []
@@ -165,11 +168,11 @@ def test_without_a_file_handle_left_nothing_is_torn_and_all_is_sent_later(spool,
 def test_an_unforeseen_error_of_the_spool_ends_no_thread(spool, monkeypatch):
     take, failed = spool.take, threading.Event()
 
-    def fails_once(timeout_s):
+    def fails_once(*arguments):
         if not failed.is_set():
             failed.set()
             raise OSError(errno.EIO, "Input/output error")
-        return take(timeout_s)
+        return take(*arguments)
 
     monkeypatch.setattr(spool, "take", fails_once)
     spool.put(item())
