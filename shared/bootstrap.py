@@ -81,11 +81,7 @@ def blob_trigger_source() -> BlobTriggerSource:
 
 
 def open_blob_store(settings: StoreSettings, *, repeats: bool = True) -> BlobStore:
-    """Blobs alone: all that the gateway may touch. Raises as `open_stores`.
-
-    Args:
-        repeats: False when the caller repeats what failed, as the gateway does: the SDK then tries once.
-    """
+    """Blobs alone. Raises as `open_stores`. `repeats`: False for a caller that repeats by itself, as the gateway."""
     if settings.backend != "azure":
         return open_stores(settings).blobs
     return _azure_blobs(_azure_access(settings) if repeats else _azure_access(settings).single_attempt())
