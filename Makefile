@@ -15,7 +15,7 @@ LFW ?= ../shared/data/lfw-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
-	bench-grouping bench-scale bench-throughput bench-reliability \
+	bench-grouping bench-scale bench-throughput bench-reliability bench-edge-faults \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -105,6 +105,9 @@ bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service
 bench-reliability: $(DEV_STAMP) $(NODE_STAMP) models  ## kill -9 while crops arrive; nothing may be lost or doubled
 	$(BIN)/python -m bench.reliability --backend local
 	$(BIN)/python -m bench.reliability --backend azure
+
+bench-edge-faults: $(DEV_STAMP) $(NODE_STAMP) models  ## a gateway under every fault of store, disk and process; root fills a real disk
+	$(BIN)/python -m bench.edge_faults
 
 bench-cold-start: $(DEV_STAMP) models  ## from a cold process to the app, and to the first recognised face
 	$(BIN)/python -m bench.cold_start
