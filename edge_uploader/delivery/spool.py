@@ -285,6 +285,8 @@ class Spool:
                     self._torn_apart(Path(file.path))
                     continue
                 ranks.append(rank)
+                # From here on: the clock may stand where it stood before, and no name may come twice.
+                self._serial = max(self._serial, int(rank.name.split("-")[1].removesuffix(".crop")))
                 self._sizes[rank.name] = file.stat().st_size
         self._bytes = sum(self._sizes.values())
         return ranks
