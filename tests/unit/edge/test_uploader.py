@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from edge_uploader.delivery.budget import Budget, BudgetLimits, network_bytes
 from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.delivery.uploader import Uploader
 from shared.errors import InvalidInput, StoreFull, StoreUnavailable
@@ -177,3 +178,108 @@ def test_an_unforeseen_error_of_the_spool_ends_no_thread(spool, monkeypatch):
     monkeypatch.setattr(spool, "take", fails_once)
     spool.put(item())
     assert upload(spool, FaultyBlobStore(), threads=1).uploaded == 1
+
+
+def test_after_an_outage_all_arrives_in_order_of_value_and_nothing_starves(spool):
+    """One thread, so that the order can be seen. What is fresh goes in between: here all is."""
+    for number in range(64):
+        data = f"crop {number}".encode()
+        made = item(number)
+        spool.put(SpoolItem(made.name, data, made.metadata, made.tags, priority=1 + number % 9, shot=number % 3))
+    store = FaultyBlobStore()
+    upload(spool, store, threads=1)
+    priorities = [1 + int(name.split("/")[-1].removesuffix(".jpg")) % 9 for name in store.blobs]
+    by_value = [value for turn, value in enumerate(priorities) if turn % 8 != 7]
+    assert by_value == sorted(by_value, reverse=True)
+    assert "hq/door/0.jpg" in list(store.blobs)[:8], "the oldest has the eighth turn, whatever it is worth"
+
+
+def test_one_crop_that_always_fails_does_not_stop_the_others(spool):
+    class Picky(FaultyBlobStore):
+        def put(self, container, name, data, **more):
+            if name == item(9).name:
+                raise StoreUnavailable("this one I cannot")
+            return super().put(container, name, data, **more)
+
+    for number in range(10):
+        spool.put(item(number))
+    store = Picky()
+    uploader = Uploader(spool, store, threads=2, backoff_s=0.001, backoff_max_s=0.01)
+    uploader.start()
+    deadline = time.monotonic() + 10
+    while len(store.blobs) < 9 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    uploader.stop()
+    assert (len(store.blobs), spool.waiting, uploader.counts.refused) == (9, 1, 0)
+
+
+def test_a_dead_store_is_asked_by_one_thread_at_a_time(spool):
+    store = FaultyBlobStore([StoreUnavailable("away")] * 10_000)
+    for number in range(20):
+        spool.put(item(number))
+    uploader = Uploader(spool, store, threads=8, backoff_s=0.2, backoff_max_s=0.2)
+    uploader.start()
+    time.sleep(1.0)
+    uploader.stop()
+    # Eight at first, then one in 0.1 s on the average; without the circuit it would be 80.
+    assert store.puts < 35
+    assert spool.waiting == 20
+
+
+def test_a_store_that_asks_for_peace_is_left_alone(spool):
+    store = FaultyBlobStore([StoreUnavailable("later", retry_after_s=0.5)])
+    spool.put(item())
+    began = time.monotonic()
+    counts = upload(spool, store, threads=2)
+    assert time.monotonic() - began >= 0.5
+    assert (counts.uploaded, counts.retries) == (1, 1)
+
+
+def test_an_attempt_that_hangs_is_given_up_and_the_crop_sent_by_another(spool):
+    class Hangs(FaultyBlobStore):
+        def put(self, container, name, data, **more):
+            if not self.puts:
+                self.puts += 1
+                release.wait(20)
+            return super().put(container, name, data, **more)
+
+    release, store = threading.Event(), Hangs()
+    spool.put(item(1))
+    spool.put(item(2))
+    uploader = Uploader(spool, store, threads=1, backoff_s=0.001, backoff_max_s=0.01, attempt_s=0.2)
+    uploader.start()
+    assert spool.wait_empty(10)
+    release.set()  # it comes back at last, finds the blob there, and is nobody's any more
+    uploader.stop()
+    counts = uploader.counts
+    assert (counts.uploaded, counts.overdue, counts.refused, len(store.blobs)) == (2, 1, 0, 2)
+
+
+def test_the_budget_holds_back_and_loses_nothing(spool):
+    made = [SpoolItem(f"hq/door/{n}.jpg", b"x" * 1_000, {}, {}, shot=n % 2, worth=0.1) for n in range(40)]
+    for one in made:
+        spool.put(one)
+    each = network_bytes(b"x" * 1_000, {}, {})
+    budget = Budget(BudgetLimits(bytes_per_hour=20 * each), clock=spool.clock)
+    store = FaultyBlobStore()
+    uploader = Uploader(spool, store, budget=budget, threads=1)
+    uploader.start()
+    assert not spool.wait_empty(1.5)
+    report = uploader.budget()
+    uploader.stop()
+    assert len(store.blobs) == 20 == 40 - spool.waiting
+    assert (report.level, report.hour_bytes, report.held_back) == ("nothing", 20 * each, 20)
+    later = [int(name.split("/")[-1].removesuffix(".jpg")) % 2 for name in store.blobs][12:]
+    assert later == [0] * 8, "from 60 % on first shots alone"
+
+
+def test_what_never_left_costs_nothing(spool):
+    budget = Budget(BudgetLimits(bytes_per_hour=10**6), clock=spool.clock)
+    store = FaultyBlobStore([StoreUnavailable("refused", sent=False)] * 3 + [StoreUnavailable("busy")])
+    spool.put(item())
+    uploader = Uploader(spool, store, budget=budget, threads=1, backoff_s=0.001, backoff_max_s=0.01)
+    uploader.start()
+    assert spool.wait_empty(10)
+    uploader.stop()
+    each = network_bytes(item().data, item().metadata, item().tags)
+    assert budget.report().hour_bytes == uploader.counts.network_bytes == 2 * each
