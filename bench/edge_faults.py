@@ -51,7 +51,8 @@ DISK_BYTES: Final = 64_000_000
 def phases(crops: int, kills: int) -> list[Phase]:
     """The faults, with the crops and kills shared out among them; the last is the declared bound's, and is besides."""
     each = crops // 10
-    shared = [kills // 10 + (number < kills % 10) for number in range(10)]
+    # None while all is calm: memory is followed there, over one long life.
+    shared = [0] + [kills // 9 + (number < kills % 9) for number in range(9)]
     made = [
         Phase("calm", (Fault.NONE,)),
         Phase("refused", (Fault.REFUSED, Fault.NONE), period_s=2.0),
@@ -235,6 +236,7 @@ def summary(runs: list[PhaseRun], faults: dict[str, dict[str, Any]], rig: Rig) -
         "compressed": f"an hour of absence and the uploader's waits, {COMPRESSED} times",
         "peak_rss_mb": max(values["peak_rss_mb"] for values in faults.values()),
         "rss_growth_mb_per_1000_crops": faults["calm"]["rss_growth_mb_per_1000_crops"],
+        "slowest_spool_start_s": max(run.start_s for run in runs),
         "proxy": dict(rig.proxy.counts),
         "seconds": round(sum(run.seconds for run in runs), 1),
     }

@@ -177,7 +177,7 @@ class Spool:
                 self._waiting.remove(other)
                 self.counts.dropped_bound += 1
                 self._erase(other)
-            self._note_room()
+            self._note_room(dropping=bool(yielding))
             self._sizes[rank.name] = len(raw)
             self._bytes += len(raw)
             self._waiting.add(rank)
@@ -380,11 +380,11 @@ class Spool:
             self.counts.times_full += 1
             logger.error("the spool takes nothing: %s; going on when it can", reason, extra={"action": "spool_full"})
 
-    def _note_room(self) -> None:
+    def _note_room(self, *, dropping: bool) -> None:
         if self._full:
             self._full = False
             logger.info("there is room in the spool again", extra={"action": "spool_room"})
-        if self._spell and self._bytes < _ROOM_AGAIN * self._limit_bytes:
+        if self._spell and not dropping and self._bytes < _ROOM_AGAIN * self._limit_bytes:
             dropped, self._spell = self.counts.dropped_bound + self.counts.dropped_new, 0
             logger.warning(
                 "the spool is below its bound again; %d crops were dropped since the start, %d bytes",
