@@ -52,7 +52,7 @@ class FaultyStore:
         hang_s: how long an unanswered request is held.
 
     Attributes:
-        counts: `connections`, `requests`, and how often each fault was done.
+        counts: `connections`, `requests`, `bytes` in both directions, and how often each fault was done.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class FaultyStore:
             return False
         body = _read_slowly(reader, length) if fault is Fault.SLOW else reader.read(length)
         self._count("requests")
+        self._count("bytes", sum(len(name) + len(value) + 4 for name, value in headers.items()) + len(target) + length)
         if fault in (Fault.THROTTLED, Fault.FAILING):
             self._count(fault)
             client.sendall(self._refusal(fault))
@@ -151,6 +152,7 @@ class FaultyStore:
             self._closed.wait(self._hang_s)
             return False
         answer = _ask(store, method, target, headers, body)
+        self._count("bytes", len(answer))
         if fault is Fault.CUT_AFTER:
             self._count(fault)
             _reset(client)
@@ -183,9 +185,9 @@ class FaultyStore:
         with self._guard:
             return self._random.random() < share
 
-    def _count(self, what: str) -> None:
+    def _count(self, what: str, amount: int = 1) -> None:
         with self._guard:
-            self.counts[str(what)] += 1
+            self.counts[str(what)] += amount
 
 
 def _read_head(reader: BinaryIO) -> tuple[str, str, dict[str, str]] | None:
