@@ -211,3 +211,34 @@ def test_what_is_no_camera_is_refused(text):
 def test_a_name_with_control_characters_is_refused():
     with pytest.raises(InvalidIdentifier):
         CameraSpec.parse("do\x00or=0")
+
+
+@pytest.mark.parametrize("priority", [0, 10, -1])
+def test_a_priority_is_one_to_nine(priority):
+    with pytest.raises(InvalidInput, match="priority"):
+        CameraSpec("door", "0", priority=priority)
+
+
+def test_crops_carry_priority_worth_and_their_number_to_the_spool(spool):
+    camera = make(spool, Pictures(*walk(25)), opts=options(priority=8))
+    camera.run()
+    items = []
+    while (entry := spool.take(0)) is not None:
+        items.append(entry.item)
+    assert {item.priority for item in items} == {8}
+    assert sorted(item.shot for item in items) == list(range(len(items)))
+    assert all(0 < item.worth <= 1 for item in items)
+    assert all(item.metadata["shot"] == str(item.shot) for item in items)
+
+
+def test_a_live_camera_does_not_stand_still_at_the_bound(tmp_path):
+    spool = Spool(tmp_path / "small", limit_bytes=8_000)
+    camera = make(spool, Pictures(*walk(25)), opts=options(every_frame=True, live=True))
+    camera.run()
+    stats = camera.stats()
+    assert stats.crops + stats.dropped == 25
+    assert spool.counts.dropped_bound + spool.counts.dropped_new > 0
+    assert spool.waiting_bytes <= 8_000
+    assert stats.crops == spool.waiting + spool.counts.dropped_bound
+    assert (stats.lost, stats.dropped) == (0, spool.counts.dropped_new)
+    spool.close()

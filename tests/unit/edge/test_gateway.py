@@ -17,7 +17,7 @@ from edge_uploader.capture.sources import FrameSampler, ImageFolder, SourceUnusa
 from edge_uploader.capture.streams import LiveSource
 from edge_uploader.delivery.spool import Spool
 from edge_uploader.extract import extract_faces
-from edge_uploader.gateway import build_gateway, open_source
+from edge_uploader.gateway import build_gateway, camera_options, open_source
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.settings import EdgeSettings
 from shared.domain import Candidate
@@ -216,3 +216,29 @@ def test_the_gateway_imports_nothing_of_the_project_but_shared():
             r"^\s*(?:from|import) (functions|local|azure|function_app)\b", path.read_text(), re.MULTILINE
         )
         assert imported == [], path.name
+
+
+def test_a_budget_needs_a_price():
+    with pytest.raises(ValidationError, match="needs a price"):
+        EdgeSettings(edge_budget_month=5.0)
+
+
+def test_the_report_tells_of_budget_and_drops(settings, clip):
+    limited = settings.model_copy(
+        update={"edge_budget_bytes_per_hour": 100_000_000, "edge_budget_month": 9.0, "edge_price_per_gb": 0.1}
+    )
+    report = gateway(limited, FaultyBlobStore(), CameraSpec("a", clip, priority=7)).run(threading.Event())
+    values = report.to_json()
+    assert values["dropped"] == {"bound": 0, "new": 0, "age": 0, "bytes": 0}
+    assert values["budget"]["hour_bytes"] == values["network_bytes"] > values["bytes_uploaded"] > 0
+    assert (values["budget"]["level"], values["budget"]["month_uploads"]) == ("all", values["crops"])
+    again = gateway(limited, FaultyBlobStore(), CameraSpec("a", clip)).report().to_json()
+    assert again["budget"]["hour_bytes"] == values["budget"]["hour_bytes"], "it is remembered over a restart"
+
+
+@pytest.mark.parametrize(
+    ("source", "live"),
+    [("0", True), ("rtsp://10.0.0.9/1", True), ("http://x/", True), ("a.mp4", False), ("dir", False)],
+)
+def test_streams_and_webcams_do_not_wait(settings, source, live):
+    assert camera_options(settings, CameraSpec("a", source)).live is live
