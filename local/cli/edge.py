@@ -258,6 +258,8 @@ def _problems(camera: CameraStats) -> list[str]:
         lines.append(f"{camera.frames_dropped} frames dropped: the detector did not keep up")
     if camera.lost:
         lines.append(f"{camera.lost} crops lost: the spool had no room when the gateway stopped")
+    if camera.dropped:
+        lines.append(f"{camera.dropped} crops dropped: the spool was full of more valuable ones")
     return lines
 
 
@@ -265,6 +267,10 @@ def _caption(report: GatewayReport) -> str:
     parts = [f"{report.uploads.uploaded} uploaded", _size(report.uploads.bytes_uploaded), f"{report.waiting} waiting"]
     if report.uploads.refused:
         parts.append(f"{report.uploads.refused} refused")
+    if report.spool.dropped:
+        parts.append(f"{report.spool.dropped} dropped")
+    if report.budget is not None and report.budget.held_back:
+        parts.append(f"{report.budget.held_back} held back by the budget")
     if report.uploads.unreachable:
         parts.append("the store does not answer")
     return " · ".join(parts)

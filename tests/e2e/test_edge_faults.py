@@ -37,7 +37,9 @@ def test_everything_that_was_taken_arrives_once_and_unchanged(storage_server: St
     assert (figures["lost"], figures["refused"], figures["time_changed"]) == (0, 0, 0), figures
     assert figures["offered"] == CROPS
     assert CROPS - figures["kills"] <= figures["taken"] <= figures["stored"] <= CROPS
-    assert (figures["kills"], figures["disk_fills"], result.counts["dropped_bound"]) == (5, 1, 0)
+    # One more where no file system may be mounted, and the spool's bound stands for a full disk.
+    assert figures["kills"] == (5 if disk.kind == "tmpfs" else 6)
+    assert (figures["disk_fills"], result.counts["dropped_bound"]) == (1, 0)
     assert figures["retries"] > 0 and figures["times_full"] >= 1
     assert figures["peak_rss_mb"] < 300
     # Answers go over connections that are kept: most of what is new was cut by a fault or a kill.
