@@ -20,6 +20,7 @@ from shared.ports import BlobStore
 logger = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.5
+_OTHERS_TRY_S: Final = 0.05
 _MOST_STUCK: Final = 16
 
 
@@ -155,7 +156,7 @@ class Uploader:
         permit = self._circuit.permit()
         if permit is None:
             self._spool.tidy()
-            self._stop.wait(min(max(self._circuit.wait_s, 0.001), _POLL_S))
+            self._stop.wait(min(self._circuit.wait_s or _OTHERS_TRY_S, _POLL_S))
             return
         entry = None
         try:

@@ -283,3 +283,24 @@ def test_what_never_left_costs_nothing(spool):
     uploader.stop()
     each = network_bytes(item().data, item().metadata, item().tags)
     assert budget.report().hour_bytes == uploader.counts.network_bytes == 2 * each
+
+
+def test_who_waits_for_another_threads_attempt_does_not_spin(spool, monkeypatch):
+    class Hangs(FaultyBlobStore):
+        def put(self, container, name, data, **more):
+            self.puts += 1
+            if self.puts > 4:
+                time.sleep(1.0)
+            raise StoreUnavailable("away")
+
+    for number in range(20):
+        spool.put(item(number))
+    store = Hangs()
+    uploader = Uploader(spool, store, threads=4, backoff_s=0.001, backoff_max_s=0.001)
+    asked, permit = [], uploader._circuit.permit
+    monkeypatch.setattr(uploader._circuit, "permit", lambda: (asked.append(1), permit())[1])
+    uploader.start()
+    time.sleep(1.0)
+    uploader.stop()
+    assert 4 <= store.puts <= 8
+    assert len(asked) < 150, "three threads, twenty times a second"
