@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_uploader.delivery.budget import Budget, BudgetLimits, network_bytes
@@ -105,6 +105,7 @@ def test_a_clock_that_is_set_neither_frees_nor_blocks(world, seconds):
     assert budget.report().month_spent == 0
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from(["spend", "kill", "close"]), max_size=40), st.integers(500, 60_000))
 def test_no_kill_frees_what_was_spent(tmp_path_factory, steps, size):
     world = World(tmp_path_factory.mktemp("budget"))

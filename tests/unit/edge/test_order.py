@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_uploader.delivery.entries import SpoolItem, file_rank, named_rank
@@ -22,6 +22,7 @@ ranks = st.builds(
 gates = st.builds(Gate, st.sampled_from(Level), st.integers(1, 9))
 
 
+@settings(deadline=None)
 @given(st.lists(ranks, max_size=30, unique_by=lambda rank: rank.name), gates, st.integers(0, 50), st.data())
 def test_every_question_is_answered_as_a_sorted_list_would(some, gate, since, data):
     half = len(some) // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Spools(RuleBasedStateMachine):
 
     def teardown(self):
         self.spool.close()
+        shutil.rmtree(self.folder)
 
     def value(self, name):
         item, _, stamp, order = self.model[name]
