@@ -18,7 +18,7 @@ _COLOURS = {"seed": PALE, "every_frame": STRANGERS, "best_shot": PEOPLE}
 def draw(figures: dict[str, Any], path: Path) -> Path:
     """Writes the picture and returns its path."""
     scenes = figures["scenes"]
-    figure = Figure(figsize=(11, 4.6), dpi=144, layout="constrained")
+    figure = Figure(figsize=(12, 5.0), dpi=144, layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -27,6 +27,8 @@ def draw(figures: dict[str, Any], path: Path) -> Path:
     if scenes:
         _rates(left, scenes)
         _recalls(right, scenes)
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
     return path
@@ -50,7 +52,6 @@ def _rates(axes: Axes, scenes: dict[str, Any]) -> None:
     axes.set_ylabel("network, Mbps (both directions)")
     _names(axes, scenes)
     axes.set_title("Sent, and how many times less than the camera", fontsize=10, color=INK)
-    axes.legend(frameon=False, fontsize=8)
 
 
 def _recalls(axes: Axes, scenes: dict[str, Any]) -> None:
@@ -65,8 +66,9 @@ def _recalls(axes: Axes, scenes: dict[str, Any]) -> None:
                 at = place + (number - (len(pairs) - 1) / 2) * width
                 hatch = "//" if pack == packs[0] else ""
                 label = f"{policy.replace('_', ' ')}, {pack}" if place == 0 else None
-                style = {"color": _COLOURS[policy], "hatch": hatch, "edgecolor": "white", "label": label}
-                axes.bar(at, found["visit_recall"], width * 0.92, **style)
+                colour = _COLOURS[policy]
+                bar = at, found["visit_recall"], width * 0.92
+                axes.bar(*bar, color=colour, hatch=hatch, edgecolor="white", label=label)
                 text = f"{found['false_name_visits']}"
                 where = at, found["visit_recall"]
                 axes.annotate(text, where, (0, 3), textcoords="offset points", ha="center", fontsize=7, color=INK)
@@ -75,7 +77,6 @@ def _recalls(axes: Axes, scenes: dict[str, Any]) -> None:
     axes.set_ylabel("enrolled people's visits recognised")
     _names(axes, scenes)
     axes.set_title("Visit recall; above, visits with a false name", fontsize=10, color=INK)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def _names(axes: Axes, scenes: dict[str, Any]) -> None:
