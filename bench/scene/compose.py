@@ -42,7 +42,8 @@ class Composer:
         self._plan, self._portraits = plan, portraits
         random = np.random.default_rng([plan.options.seed, 5])
         self._hall = _hall(random)
-        self._noise = {scale: _tiles(random, _NOISE * scale) for scale in (1.0, 1.8)}
+        noise = random.standard_normal((HEIGHT_PX, WIDTH_PX, 3), np.float32)
+        self._noise = {scale: _tiles(noise, _NOISE * scale) for scale in (1.0, 1.8)}
         self._order = random.integers(0, _TILES, plan.frames)
         self._actors: dict[int, _Actor | None] = {}
 
@@ -149,10 +150,12 @@ def _hall(random: np.random.Generator) -> UInt8Array:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def _tiles(random: np.random.Generator, deviation: float) -> list[tuple[UInt8Array, UInt8Array]]:
+def _tiles(noise: Float32Array, deviation: float) -> list[tuple[UInt8Array, UInt8Array]]:
     """Noise made once, as what is added and what is taken away: both saturate, and are quick."""
     tiles = []
-    for _ in range(_TILES):
-        noise = random.normal(0, deviation, (HEIGHT_PX, WIDTH_PX, 3)).round().astype(np.int16)
-        tiles.append((np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)))
+    for number in range(_TILES):
+        # One draw, moved on: no two frames of a few seconds have the same noise in the same place.
+        moved = np.roll(noise, (167 * number, 311 * number), axis=(0, 1))
+        steps = np.rint(moved * np.float32(deviation))
+        tiles.append((np.clip(steps, 0, 255).astype(np.uint8), np.clip(-steps, 0, 255).astype(np.uint8)))
     return tiles
