@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.scene.people import Portraits
 from bench.scene.plan import FPS, HEIGHT_PX, HORIZON_PX, WIDTH_PX, Plan, Visit
-from bench.scene.sprites import Cutout, Placed, cut_out, placed, poster, set_in
+from bench.scene.sprites import Cutout, Optics, Placed, cut_out, placed, poster, set_in
 from bench.scene.truth import TrueFace, TrueFrame
 from shared.domain import Float32Array, UInt8Array
 
@@ -42,7 +42,8 @@ class Composer:
         self._plan, self._portraits = plan, portraits
         random = np.random.default_rng([plan.options.seed, 5])
         self._hall = _hall(random)
-        self._noise = {scale: _tiles(random, _NOISE * scale) for scale in (1.0, 1.8)}
+        noise = random.standard_normal((HEIGHT_PX, WIDTH_PX, 3), np.float32)
+        self._noise = {scale: _tiles(noise, _NOISE * scale) for scale in (1.0, 1.8)}
         self._order = random.integers(0, _TILES, plan.frames)
         self._actors: dict[int, _Actor | None] = {}
 
@@ -59,9 +60,9 @@ class Composer:
         for _, sprite in present:
             set_in(frame, sprite)
         if light < 1.0:
-            frame = cv2.convertScaleAbs(frame, alpha=light, beta=4)
+            frame = np.asarray(cv2.convertScaleAbs(frame, alpha=light, beta=4), np.uint8)
         plus, minus = self._noise[1.0 if light == 1.0 else 1.8][self._order[index]]
-        frame = cv2.subtract(cv2.add(frame, plus), minus)
+        frame = np.asarray(cv2.subtract(cv2.add(frame, plus), minus), np.uint8)
         faces = []
         for number, (visit, sprite) in enumerate(present):
             nearer = [other for _, other in present[number + 1 :]]
@@ -83,15 +84,10 @@ class Composer:
             look, turning = visit.photograph(now_s)
             defocus = _FOCUS_PX * abs(1 / place.z_m - 1 / _FOCUS_M) + visit.defocus * place.height_px
             motion = abs(place.speed_px_s) * exposure_s + (0.12 * place.height_px if turning else 0.0)
-            sprite = placed(
-                actor.looks[look % len(actor.looks)],
-                (place.x_px, place.y_px),
-                place.height_px,
-                (WIDTH_PX, HEIGHT_PX),
-                motion_px=motion,
-                defocus_px=defocus,
-                gain=visit.gain,
-            )
+            look_now = actor.looks[look % len(actor.looks)]
+            optics = Optics(motion, defocus, visit.gain)
+            where = place.x_px, place.y_px
+            sprite = placed(look_now, where, place.height_px, (WIDTH_PX, HEIGHT_PX), optics)
             if sprite is not None:
                 # What hangs on the wall is behind everybody.
                 depth = np.inf if visit.kind == "poster" else place.z_m
@@ -154,10 +150,12 @@ def _hall(random: np.random.Generator) -> UInt8Array:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def _tiles(random: np.random.Generator, deviation: float) -> list[tuple[UInt8Array, UInt8Array]]:
+def _tiles(noise: Float32Array, deviation: float) -> list[tuple[UInt8Array, UInt8Array]]:
     """Noise made once, as what is added and what is taken away: both saturate, and are quick."""
     tiles = []
-    for _ in range(_TILES):
-        noise = random.normal(0, deviation, (HEIGHT_PX, WIDTH_PX, 3)).round().astype(np.int16)
-        tiles.append((np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)))
+    for number in range(_TILES):
+        # One draw, moved on: no two frames of a few seconds have the same noise in the same place.
+        moved = np.roll(noise, (167 * number, 311 * number), axis=(0, 1))
+        steps = np.rint(moved * np.float32(deviation))
+        tiles.append((np.clip(steps, 0, 255).astype(np.uint8), np.clip(-steps, 0, 255).astype(np.uint8)))
     return tiles

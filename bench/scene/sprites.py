@@ -41,14 +41,14 @@ def cut_out(portrait: Portrait) -> Cutout:
     scale = _FACE_PX / (y2 - y1)
     centre = _WIDTH * _FACE_PX / 2, _ABOVE * _FACE_PX
     size = round(_WIDTH * _FACE_PX), round((_ABOVE + _BELOW) * _FACE_PX)
-    matrix = np.float32([[scale, 0, centre[0] - scale * (x1 + x2) / 2], [0, scale, centre[1] - scale * (y1 + y2) / 2]])
+    matrix = _affine(scale, centre[0] - scale * (x1 + x2) / 2, centre[1] - scale * (y1 + y2) / 2)
     canvas = cv2.warpAffine(portrait.image, matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-    photo = np.full(portrait.image.shape[:2], 255, np.uint8)
+    photo = np.full_like(portrait.image[..., 0], 255)
     inside = cv2.warpAffine(photo, matrix, size, flags=cv2.INTER_NEAREST)
     width = scale * (x2 - x1)
-    coat = _coat(canvas, inside, centre, width)
+    coat = _coat(_uint8(canvas), _uint8(inside), centre, width)
     alpha = cv2.GaussianBlur(_outline(size, centre, width), (0, 0), 0.06 * _FACE_PX)
-    return Cutout(_premultiplied(coat, alpha), centre, (width, _FACE_PX))
+    return Cutout(_premultiplied(coat, _uint8(alpha)), centre, (width, _FACE_PX))
 
 
 def poster(portrait: Portrait) -> Cutout:
@@ -57,11 +57,20 @@ def poster(portrait: Portrait) -> Cutout:
     scale = _FACE_PX / (y2 - y1)
     size = round(1.7 * _FACE_PX), round(1.9 * _FACE_PX)
     centre = size[0] / 2, size[1] / 2
-    matrix = np.float32([[scale, 0, centre[0] - scale * (x1 + x2) / 2], [0, scale, centre[1] - scale * (y1 + y2) / 2]])
+    matrix = _affine(scale, centre[0] - scale * (x1 + x2) / 2, centre[1] - scale * (y1 + y2) / 2)
     canvas = cv2.warpAffine(portrait.image, matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     cv2.rectangle(canvas, (0, 0), (size[0] - 1, size[1] - 1), (40, 40, 40), 8)
     alpha = np.full((size[1], size[0]), 255, np.uint8)
     return Cutout(np.dstack([canvas, alpha]), centre, (scale * (x2 - x1), _FACE_PX))
+
+
+def _uint8(pixels: object) -> UInt8Array:
+    """OpenCV's own type, told to the type checker."""
+    return np.asarray(pixels, np.uint8)
+
+
+def _affine(scale: float, right_px: float, down_px: float) -> Float32Array:
+    return np.array([[scale, 0, right_px], [0, scale, down_px]], np.float32)
 
 
 def _outline(size: tuple[int, int], centre: tuple[float, float], width: float) -> UInt8Array:
@@ -102,6 +111,21 @@ def _premultiplied(colours: UInt8Array, alpha: UInt8Array) -> UInt8Array:
     return np.dstack([weighted, alpha])
 
 
+@dataclass(frozen=True, slots=True)
+class Optics:
+    """What the camera does to a person.
+
+    Attributes:
+        motion_px: way of the face while the shutter is open, sideways.
+        defocus_px: standard deviation of the lens's blur.
+        gain: of the light.
+    """
+
+    motion_px: float = 0.0
+    defocus_px: float = 0.0
+    gain: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
     """A cut-out at its size and place in a frame.
@@ -119,57 +143,53 @@ class Placed:
 
 
 def placed(
-    cutout: Cutout,
-    centre_px: tuple[float, float],
-    face_px: float,
-    frame_size: tuple[int, int],
-    *,
-    motion_px: float = 0.0,
-    defocus_px: float = 0.0,
-    gain: float = 1.0,
+    cutout: Cutout, centre_px: tuple[float, float], face_px: float, frame_size: tuple[int, int], optics: Optics
 ) -> Placed | None:
     """Scales, blurs and clips; None when nothing is left inside the frame.
 
     Args:
         face_px: height of the face.
         frame_size: (width, height).
-        motion_px: way of the face while the shutter is open, sideways.
-        defocus_px: standard deviation of the lens's blur.
-        gain: of the light.
     """
     scale = face_px / cutout.face[1]
     height, width = cutout.pixels.shape[:2]
     left, top = centre_px[0] - scale * cutout.centre[0], centre_px[1] - scale * cutout.centre[1]
-    x0, y0 = int(np.floor(left)), int(np.floor(top))
-    x1, y1 = (
-        min(int(np.ceil(left + scale * width)), frame_size[0]),
-        min(int(np.ceil(top + scale * height)), frame_size[1]),
-    )
-    cx0, cy0 = max(x0, 0), max(y0, 0)
-    if x1 - cx0 < 2 or y1 - cy0 < 2:
+    x0, y0 = max(int(np.floor(left)), 0), max(int(np.floor(top)), 0)
+    x1 = min(int(np.ceil(left + scale * width)), frame_size[0])
+    y1 = min(int(np.ceil(top + scale * height)), frame_size[1])
+    if x1 - x0 < 2 or y1 - y0 < 2:
         return None
     # The part that is seen alone, at its exact place in fractions of a pixel; shrunk first, so that nothing flickers.
     pixels, step = _shrunk(cutout.pixels, scale)
-    matrix = np.float32([[scale * step, 0, left - cx0], [0, scale * step, top - cy0]])
     # A pixel's middle is at its half.
-    matrix[:, 2] += 0.5 * scale * step - 0.5
-    part = cv2.warpAffine(pixels, matrix, (x1 - cx0, y1 - cy0), flags=cv2.INTER_LINEAR)
-    if motion_px >= 1.5:
-        part = cv2.blur(part, (round(motion_px), 1), borderType=cv2.BORDER_CONSTANT)
-    if defocus_px >= 0.4:
-        part = cv2.GaussianBlur(part, (0, 0), defocus_px, borderType=cv2.BORDER_CONSTANT)
-    if gain != 1.0:
-        part = cv2.multiply(part, (min(gain, 1.0),) * 3 + (1.0,))
+    shift = 0.5 * scale * step - 0.5
+    matrix = _affine(scale * step, left - x0 + shift, top - y0 + shift)
+    part = cv2.warpAffine(pixels, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     half = scale * cutout.face[0] / 2, face_px / 2
-    box = np.float32([centre_px[0] - half[0], centre_px[1] - half[1], centre_px[0] + half[0], centre_px[1] + half[1]])
-    return Placed(part, cx0, cy0, box)
+    box = [centre_px[0] - half[0], centre_px[1] - half[1], centre_px[0] + half[0], centre_px[1] + half[1]]
+    return Placed(_seen(_uint8(part), optics), x0, y0, np.array(box, np.float32))
+
+
+def _seen(part: UInt8Array, optics: Optics) -> UInt8Array:
+    """Through the optics."""
+    seen: object = part
+    if optics.motion_px >= 1.5:
+        seen = cv2.blur(_uint8(seen), (round(optics.motion_px), 1), borderType=cv2.BORDER_CONSTANT)
+    if optics.defocus_px >= 0.4:
+        seen = cv2.GaussianBlur(_uint8(seen), (0, 0), optics.defocus_px, borderType=cv2.BORDER_CONSTANT)
+    if optics.gain != 1.0:
+        # Premultiplied colours: none may become more than its alpha.
+        gains = np.array([min(optics.gain, 1.0)] * 3 + [1.0])
+        seen = cv2.multiply(_uint8(seen), gains)
+    return _uint8(seen)
 
 
 def _shrunk(pixels: UInt8Array, scale: float) -> tuple[UInt8Array, float]:
     """Halved until less than halving is left to do; and by how much in all."""
     step = 1.0
     while scale * step <= 0.5 and min(pixels.shape[:2]) > 8:
-        pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        half = pixels.shape[1] // 2, pixels.shape[0] // 2
+        pixels = _uint8(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA))
         step *= 2
     return pixels, step
 
