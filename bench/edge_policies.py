@@ -51,7 +51,8 @@ POLICIES: dict[str, dict[str, Any]] = {
         "edge_high_confidence": 0.7,
         "edge_crop_margin": 0.0,
         "edge_max_face_px": 150,
-        "edge_jpeg_quality": 95,
+        "edge_crop_format": "jpeg",
+        "edge_crop_quality": 95,
     },
 }
 _DRAIN_S = 600.0

@@ -7,6 +7,7 @@ looks different is sent at once.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,7 +33,7 @@ class RepeatOptions:
         settle_s: seen for so long at one place, with one look, it has. 0: nothing ever has.
         first_s: wait until it is sent again; each wait is twice the one before.
         longest_s: longest wait.
-        same: likeness from which a view shows the same. Two people at one desk reach 0.4 (docs/adr/0022).
+        same: likeness from which a view shows the same: one pair of people in three hundred reaches it (docs/adr/0022).
         identical: likeness from which even a return after an absence is no news: a picture on the wall.
         absent_s: not seen for so long, it has been away.
     """
@@ -40,7 +41,7 @@ class RepeatOptions:
     settle_s: float = 30.0
     first_s: float = 300.0
     longest_s: float = 14_400.0
-    same: float = 0.5
+    same: float = 0.6
     identical: float = 0.9
     absent_s: float = 60.0
 
@@ -170,8 +171,12 @@ class Repeats:
                 return Verdict(held_back=place.settled)
             place.odd = 0
             self._drop_if_passing(place)
-            self._of[track] = self._find(box, look) or self._open(box, look, at_s)
-            return Verdict(changed=place.settled)
+            del self._of[track]
+            known = self._find(box, look)
+            self._of[track] = other = known or self._open(box, look, at_s)
+            if known is not None and known.settled:
+                return self._arrived(known, box, look, at_s)
+            return dataclasses.replace(self._arrived(other, box, look, at_s), changed=place.settled)
         place.odd = 0
         self._note(place, box, look, at_s, close)
         if not place.settled and place.seen_s >= options.settle_s:
