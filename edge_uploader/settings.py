@@ -69,20 +69,18 @@ class EdgeSettings(StoreSettings):
         description="Faces smaller on the long axis are discarded. A face is 3 wide to 4 high, so that 40 is about "
         "the seed's 30 px on the short axis.",
     )
-    edge_max_face_px: int = Field(256, ge=32, le=4_000, description="Faces larger on the long axis are scaled down.")
+    edge_max_face_px: int = Field(192, ge=32, le=4_000, description="Faces larger on the long axis are scaled down.")
     edge_crop_margin: float = Field(
-        0.5,
+        0.3,
         ge=0,
         le=2,
         description="Background on each side of the face, as a share of its width or height. The recogniser's own "
         "detector needs some.",
     )
     edge_crop_format: Literal["jpeg", "webp"] = Field(
-        "webp", description="How crops are encoded: `webp` or `jpeg`, which is a third larger at the same recognition."
+        "webp", description="How crops are encoded: `webp`, or `jpeg`, which is a quarter larger at the same quality."
     )
-    edge_crop_quality: int = Field(
-        80, ge=20, le=100, description="Quality of the crops, in the terms of their format; 70 of JPEG is 80 of WebP."
-    )
+    edge_crop_quality: int = Field(90, ge=20, le=100, description="Quality of the crops, in the terms of their format.")
 
     edge_shots_per_track: int = Field(3, ge=1, le=100, description="Most crops sent of one track and period.")
     edge_shot_spacing_s: float = Field(

@@ -27,8 +27,8 @@ class CropOptions:
         format: one of `shared.domain.CROP_FORMATS`, which the encoder writes.
     """
 
-    margin: float = 0.5
-    max_face_px: int = 256
+    margin: float = 0.3
+    max_face_px: int = 192
     quality: int = 90
     format: str = "jpeg"
 

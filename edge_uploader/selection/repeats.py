@@ -168,7 +168,7 @@ class Repeats:
             place.odd += 1
             place.last_s = at_s
             if place.odd < _CHANGED_LOOKS:
-                return Verdict(held_back=place.settled)
+                return Verdict(held_back=True)
             place.odd = 0
             self._drop_if_passing(place)
             del self._of[track]

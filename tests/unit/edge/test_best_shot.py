@@ -53,11 +53,11 @@ def test_worth_is_zero_for_no_picture_and_never_over_one():
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"size_px": 2}, "too_small"),
+        ({"size_px": 1}, "too_small"),
         ({"sharpness": 0.6}, "too_blurred"),
         ({"confidence": 0.25}, "covered"),
-        ({"brightness": 3, "sharpness": 1.0, "confidence": 0.7}, "too_dark"),
-        ({"brightness": 254, "sharpness": 1.0, "confidence": 0.7}, "too_bright"),
+        ({"brightness": 2, "sharpness": 10.0, "confidence": 0.65, "size_px": 40}, "too_dark"),
+        ({"brightness": 254, "sharpness": 10.0, "confidence": 0.65, "size_px": 40}, "too_bright"),
         ({"yaw": 1.0, "pitch": 0.3, "confidence": 0.55, "sharpness": 15}, "turned_away"),
         ({}, None),
     ],
