@@ -21,6 +21,8 @@ _FULL_SIZE_PX = 112.0
 _SHARPNESS_KNEE = 15.0
 """Variance of the Laplacian at 112 px that counts half. On street video, faces of 50 to 100 px have 10 to 50."""
 _PITCH_TOLERANCE, _PITCH_RANGE = 0.05, 0.15
+_CHANGED = 0.5
+"""What the best worth so far counts once the face looks different."""
 USABLE = 0.1
 """Worth from which a face is as a rule recognised."""
 _USUAL = {"too_small": 0.65, "too_blurred": 0.7, "turned_away": 0.85, "covered": 0.7}
@@ -123,6 +125,7 @@ class BestShots(Generic[T]):
         self._best = 0.0
         self._sent = 0
         self._last_sent_s = -math.inf
+        self._extra = False
         self._period_started_s: float | None = None
 
     @property
@@ -161,6 +164,15 @@ class BestShots(Generic[T]):
         # Half a millisecond of tolerance, as in `FrameSampler`.
         return [] if at_s - self._opened_s < waited - 5e-4 else self._release()
 
+    def changed(self) -> None:
+        """The face looks different all of a sudden: turned, or after a crossing somebody else's.
+
+        The next view need not be better than what was sent before, and once in a period one more than the most may go.
+        """
+        self._best *= _CHANGED
+        if self._sent >= self._options.shots and not self._extra:
+            self._sent, self._extra = self._sent - 1, True
+
     def flush(self) -> list[Shot[T]]:
         """What is still held when the face is lost; what was sent counts on, should it reappear.
 
@@ -172,6 +184,7 @@ class BestShots(Generic[T]):
         """What is still held when the period ends; then forgets everything."""
         out = self._release()
         self._best, self._sent, self._last_sent_s, self._period_started_s = 0.0, 0, -math.inf, None
+        self._extra = False
         return out
 
     def demand(self, at_s: float) -> float:

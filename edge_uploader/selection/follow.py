@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _REACH, _REACH_PER_S = 1.5, 1.0
 """Face sizes, and more for each second, within which somebody reappears."""
 _SIZE_RATIO: Final = 1.6
+_ODD_LOOKS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class FollowOptions:
     Attributes:
         rejoin_s: for so long after a track was lost, another that looks alike may continue it; 0: never.
         rejoin_likeness: from which two tracks look alike, see `appearance.likeness`.
+        unlike: below this a track shows something else than a moment ago: 2 % of the views of one face, a sixth of a
+            second apart, and 95 % of the views of two people (docs/adr/0022).
     """
 
     crops: CropOptions = field(default_factory=CropOptions)
@@ -46,6 +49,7 @@ class FollowOptions:
     repeats: RepeatOptions = field(default_factory=RepeatOptions)
     rejoin_s: float = 4.0
     rejoin_likeness: float = 0.6
+    unlike: float = 0.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +112,7 @@ class _Visit:
     box: Float32Array | None = None
     lost_s: float = 0.0
     once: bool = False
+    odd: int = 0
 
 
 class Follower:
@@ -195,7 +200,8 @@ class Follower:
         verdict = self._repeats.see(track.id, face.box, look, at_s)
         if verdict.changed:
             visit = self._renew(track)
-        visit.look, visit.box = look, face.box
+        self._compare(visit, look)
+        visit.box = face.box
         height, width = frame.image.shape[:2]
         quality, whole = self._assess(frame.image, face), completeness(face.box, width, height)
         value = worth(quality, whole)
@@ -207,6 +213,15 @@ class Follower:
         return self._send(
             visit, visit.shots.offer(value, at_s, lambda: take(frame.image, face, frame.captured_at, options))
         )
+
+    def _compare(self, visit: _Visit, look: Appearance) -> None:
+        """A look unlike the last, twice over: by a turn, or because two who crossed have exchanged their tracks."""
+        if visit.look is not None and likeness(look, visit.look) < self._options.unlike:
+            visit.odd += 1
+            if visit.odd < _ODD_LOOKS:
+                return
+            visit.shots.changed()
+        visit.look, visit.odd = look, 0
 
     def _considered(self, visit: _Visit, verdict: Verdict, face: Face) -> bool:
         """Whether a view may be sent at all; once more only, when it shows what has settled."""
