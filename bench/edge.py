@@ -8,13 +8,14 @@ that the product's training fit to the enrolled people's photographs. Writes bui
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.edge_names import Names, enrolled
 from bench.edge_plot import draw
-from bench.edge_policies import POLICIES, PolicyRun, run_policy
+from bench.edge_policies import POLICIES, PolicyRun, run_policy, ultra_light_cache
 from bench.edge_visits import SentCrop, judge, naming_figures, sending_figures
 from bench.report import OUTPUT, console, print_figures, write_report
 from bench.report import run as run_bench
@@ -22,7 +23,7 @@ from bench.scene.__main__ import progress
 from bench.scene.people import Portraits, mtcnn_locator
 from bench.scene.plan import DENSITIES, SceneOptions, density_class
 from bench.scene.scene import Scene, composed
-from shared.errors import InvalidInput
+from shared.errors import ModelUnavailable
 
 SCENES = Path("build/scenes")
 PACKS = ("facenet", "sface")
@@ -66,8 +67,10 @@ def add_names(figures: dict[str, Any], scene: Scene, runs: dict[str, PolicyRun],
     truth = scene.truth()
     for policy, run in runs.items():
         if policy in NAMED_POLICIES:
+            began = time.monotonic()
             answers = names.of(run.crops, f"{scene.name}, {policy}")
             found = naming_figures(judge(truth, sent(run), answers), answers)
+            found["seconds"] = round(time.monotonic() - began, 1)
             entry = figures["policies"][policy]
             entry["packs"][pack] = found
             entry.setdefault("identified_people", found["identified_people"])
@@ -199,13 +202,19 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    if "seed" in arguments.policies and arguments.ultra_light is not None and not arguments.ultra_light.is_file():
-        raise InvalidInput(f"no weights at {arguments.ultra_light}")
+    if "seed" in arguments.policies:
+        try:
+            ultra_light_cache(arguments.ultra_light)
+        except ModelUnavailable as error:
+            console.print(f"without the policy seed: {error}")
+            arguments.policies = [policy for policy in arguments.policies if policy != "seed"]
+    began = time.monotonic()
     figures: dict[str, Any] = {"scenes": run_scenes(arguments)}
     if arguments.clips is not None:
         clips = [arguments.clips / name for name in CLIPS if (arguments.clips / name).is_file()]
         policies = [policy for policy in arguments.policies if policy in NAMED_POLICIES]
         figures["clips"] = {clip.name: clip_figures(clip, policies, arguments.ultra_light) for clip in clips}
+    figures["seconds"] = round(time.monotonic() - began)
     write_report("edge", figures)
     console.print(f"plot: {draw(figures, OUTPUT / 'edge.png')}")
 
