@@ -192,7 +192,7 @@ def run_scenes(arguments: argparse.Namespace) -> dict[str, Any]:
         runs[scene.name] = {p: run_policy(p, scene.video, arguments.ultra_light) for p in arguments.policies}
     figures = {scene.name: scene_figures(scene, runs[scene.name]) for scene in scenes}
     for pack in arguments.packs if scenes else ():
-        with enrolled(pack, scenes[0].about["gallery"]) as folder:
+        with enrolled(pack, scenes[0].gallery(arguments.lfw)) as folder:
             names = Names(folder, pack)
             try:
                 for scene in scenes:

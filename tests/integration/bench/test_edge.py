@@ -72,7 +72,7 @@ def test_the_network_carries_the_images_and_what_is_around_them(runs):
 
 
 def test_crops_are_recognised_by_a_model_of_the_products_own_training(runs, portrait):
-    with enrolled("sface", {"astronaut": [str(portrait)]}) as folder:
+    with enrolled("sface", {"astronaut": [portrait]}) as folder:
         names = Names(folder, "sface")
         try:
             answers = names.of(runs["best_shot"].crops, "walk")
