@@ -12,11 +12,13 @@ SAY_PATH := -c 'import sys; print(sys.executable)' 2>/dev/null
 PYTHON313 = $(shell python3.13 $(SAY_PATH) || PYENV_VERSION=$$(pyenv latest 3.13 2>/dev/null) python3.13 $(SAY_PATH))
 NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
+VIDEO ?= ../shared/data/video
+ULTRA_LIGHT ?= ../shared/models/ultra_light_rfb_640.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
 	bench-grouping bench-scale bench-throughput bench-reliability \
-	bench-cold-start check-infra conformance conformance-environment fuzz clean
+	bench-edge bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -105,6 +107,10 @@ bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service
 bench-reliability: $(DEV_STAMP) $(NODE_STAMP) models  ## kill -9 while crops arrive; nothing may be lost or doubled
 	$(BIN)/python -m bench.reliability --backend local
 	$(BIN)/python -m bench.reliability --backend azure
+
+bench-edge: $(DEV_STAMP) $(NODE_STAMP) models  ## best shots beside every frame, on composed scenes; and beside the seed's loop; LFW as above
+	$(BIN)/python -m bench.edge --lfw $(LFW) --fixtures --clips $(VIDEO) --ultra-light $(ULTRA_LIGHT)
+	$(BIN)/python -m bench.edge_seed --lfw $(LFW) --ultra-light $(ULTRA_LIGHT)
 
 bench-cold-start: $(DEV_STAMP) models  ## from a cold process to the app, and to the first recognised face
 	$(BIN)/python -m bench.cold_start

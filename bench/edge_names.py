@@ -29,7 +29,7 @@ _recognizer: Recognizer | None = None
 
 
 @contextmanager
-def enrolled(pack: str, gallery: Mapping[str, Sequence[str]]) -> Iterator[Path]:
+def enrolled(pack: str, gallery: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
     """A store of its own, with these people enrolled and a model fit to them at the shipped operating point.
 
     Args:
@@ -51,7 +51,7 @@ def enrolled(pack: str, gallery: Mapping[str, Sequence[str]]) -> Iterator[Path]:
             enroll.add_person(person)
             for path in gallery[person]:
                 try:
-                    enroll.add_image(person, Path(path).read_bytes())
+                    enroll.add_image(person, path.read_bytes())
                     added += 1
                 except UnusableFace:
                     continue

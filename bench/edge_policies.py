@@ -96,6 +96,7 @@ class PolicyRun:
 
     def figures(self, video_s: float) -> dict[str, Any]:
         """Sizes and rates of a video of `video_s` seconds."""
+        boxes = [crop.candidate.frame_box for crop in self.crops]
         return {
             "crops": len(self.crops),
             "bytes": sum(len(crop.data) for crop in self.crops),
@@ -103,6 +104,8 @@ class PolicyRun:
             "network_up_bytes": self.up_bytes,
             "network_down_bytes": self.down_bytes,
             "reduction_vs_4mbps": round(CAMERA_BPS / 8 * video_s / max(self.network_bytes, 1), 1),
+            "mean_face_width_px": round(sum(box[2] - box[0] for box in boxes) / max(len(boxes), 1), 1),
+            "mean_face_height_px": round(sum(box[3] - box[1] for box in boxes) / max(len(boxes), 1), 1),
             "tracks": self.camera["tracks"],
             "frames": self.camera["frames"],
             "frames_per_s": self.camera["frames_per_s"],
@@ -183,6 +186,7 @@ def run_policy(policy: str, video: Path, weights: Path | None, annotate: Path | 
         up, down = traffic.up, traffic.down
         direct = open_blob_store(settings_of(policy, Path(folder) / "unused", storage.connection_string))
         crops = stored_crops(direct, f"{video.parent.name}: {policy}, reading the store")
+    console.print(f"{video.parent.name}: {policy}: {len(crops):,} crops, {up + down:,} bytes in {seconds:.0f} s")
     return PolicyRun(policy, crops, up, down, report.cameras[0].to_json(), seconds)
 
 

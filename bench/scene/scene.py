@@ -41,6 +41,11 @@ class Scene:
     def name(self) -> str:
         return str(self.about["density"]) + ("_fixtures" if self.about["fixtures"] else "")
 
+    def gallery(self, people: Path) -> dict[str, list[Path]]:
+        """The enrolled people's photographs, in the folder that the scene was composed of."""
+        images = people / "images"
+        return {person: [images / person / name for name in names] for person, names in self.about["gallery"].items()}
+
     def truth(self) -> list[TrueFrame]:
         return read_truth(self.folder / "truth.jsonl")
 
@@ -92,7 +97,7 @@ def write_scene(
         "frames": plan.frames,
         "visits": len(plan.visits),
         "enrolled_visits": sum(visit.person.enrolled for visit in plan.visits),
-        "gallery": {person.id: [str(path) for path in person.gallery] for person in cast if person.enrolled},
+        "gallery": {person.id: [path.name for path in person.gallery] for person in cast if person.enrolled},
     }
     (made / "scene.json").write_text(json.dumps(about, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)

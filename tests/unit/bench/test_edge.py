@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.edge import compare
+from bench.edge import compare, pooled
 from bench.edge_proxy import counting
 from bench.edge_seed import matched, recall_figures
 from bench.edge_visits import SentCrop, judge, naming_figures, sending_figures
@@ -93,6 +94,15 @@ def test_the_aims_are_those_of_the_issue(best: dict[str, object], met: dict[str,
         "visit_recall_sface": met["recall"],
         "false_names_sface": met["names"],
     }
+
+
+def test_scenes_are_pooled_by_visits_not_by_shares() -> None:
+    def scene(enrolled: int, recognised: int) -> dict[str, Any]:
+        found = {"enrolled_visits": enrolled, "recognised_visits": recognised, "false_name_visits": 1}
+        return {"policies": {"best_shot": {"packs": {"sface": found}}, "seed": {"packs": {}}}}
+
+    sums = pooled([scene(10, 5), scene(90, 90)])["sface"]["best_shot"]
+    assert (sums["visit_recall"], sums["false_name_visits"]) == (0.95, 2)
 
 
 def test_one_box_finds_one_face() -> None:

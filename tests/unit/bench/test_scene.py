@@ -153,7 +153,9 @@ def test_a_scene_is_made_once(people: Path, tmp_path: Path, monkeypatch: pytest.
     row = json.loads((scene.folder / "truth.jsonl").read_text().splitlines()[9])
     assert row["t"] == pytest.approx(9 / FPS, abs=1e-3)
     assert {"visit", "person", "enrolled", "kind", "box", "size", "visible"} == set(row["faces"][0])
-    assert all(len(paths) == 3 for paths in scene.about["gallery"].values())
+    gallery = scene.gallery(people)
+    assert gallery
+    assert all(len(paths) == 3 and all(path.is_file() for path in paths) for paths in gallery.values())
 
 
 def test_a_truth_that_is_none_is_refused(tmp_path: Path) -> None:
