@@ -15,7 +15,6 @@ Writes build/bench/edge-codec.json, for each setting and embedder:
 from __future__ import annotations
 
 import argparse
-import gc
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -191,6 +190,56 @@ def judge(views: list[View], found: list[list[Float32Array] | None], galleries: 
     return results
 
 
+def enrol(recogniser: Recogniser, enrolled: dict[str, list[Path]]) -> list[Gallery]:
+    """A gallery for each embedder, of everybody's first photographs."""
+    paths = [(name, path) for name, photographs in enrolled.items() for path in photographs[:GALLERY]]
+    rows = on_all_cores(lambda item: recogniser.photograph(item[1]), paths, "enrolling", console)
+    galleries = []
+    for number in range(len(EMBEDDERS)):
+        templates: dict[str, list[Float32Array]] = defaultdict(list)
+        for (name, _), row in zip(paths, rows, strict=True):
+            if row is not None:
+                templates[name].append(row[number])
+        galleries.append(Gallery.of(dict(templates)))
+    return galleries
+
+
+def try_out(
+    trial: Trial, views: list[View], recogniser: Recogniser, galleries: list[Gallery], thresholds: list[float]
+) -> dict[str, Any]:
+    """One setting's figures. `thresholds`, when empty, is filled with this setting's own."""
+    options = CropOptions(trial.margin, trial.max_face_px, trial.quality)
+    crops = [cut(view.image, view.face, AT, options, trial.encode).data for view in views]
+    found = on_all_cores(recogniser.crop, crops, trial.name, console)
+    results = judge(views, found, galleries)
+    if not thresholds:
+        thresholds += [float(np.quantile(strange, 0.99)) for _, strange in results]
+    verified = float(np.mean([rows is not None for rows, view in zip(found, views, strict=True) if view.person]))
+    entry: dict[str, Any] = {"bytes": float(np.mean([len(crop) for crop in crops])), "verified": verified}
+    for name, (mated, strange), limit in zip(EMBEDDERS, results, thresholds, strict=True):
+        entry[name] = {
+            "right": float(np.mean(mated > limit)),
+            "wrong": float(np.mean(strange > limit)),
+            "tpir": float(np.mean(mated > np.quantile(strange, 0.99))),
+            "similarity": float(np.mean(mated[mated >= 0])),
+        }
+    return entry
+
+
+def show(figures: dict[str, Any]) -> None:
+    """The table."""
+    rows = [
+        (
+            name,
+            f"{entry['bytes']:,.0f}",
+            f"{entry['verified']:.3f}",
+            *(" / ".join(f"{entry[n][key]:.3f}" for key in ("right", "wrong", "similarity")) for n in EMBEDDERS),
+        )
+        for name, entry in figures.items()
+    ]
+    print_figures("crops", rows, ("setting", "bytes", "verified", *(f"{n} right/wrong/sim" for n in EMBEDDERS)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=Path, default=Path("../shared/data/lfw-dev"), help="in LFW's layout")
@@ -201,51 +250,20 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = ModelCache(Settings().model_cache)
     recogniser, detector = Recogniser(cache), load_detector("yunet", cache, input_px=640)
-    enrolled, strangers = cast(
-        Photographs.read(arguments.people), arguments.enrolled, arguments.strangers, arguments.half
-    )
-    gallery_paths = [(name, path) for name, paths in enrolled.items() for path in paths[:GALLERY]]
-    rows = on_all_cores(lambda item: recogniser.photograph(item[1]), gallery_paths, "enrolling", console)
-    galleries = []
-    for number in range(len(EMBEDDERS)):
-        templates: dict[str, list[Float32Array]] = defaultdict(list)
-        for (name, _), row in zip(gallery_paths, rows, strict=True):
-            if row is not None:
-                templates[name].append(row[number])
-        galleries.append(Gallery.of(dict(templates)))
+    photographs = Photographs.read(arguments.people)
+    enrolled, strangers = cast(photographs, arguments.enrolled, arguments.strangers, arguments.half)
+    galleries = enrol(recogniser, enrolled)
     random = np.random.default_rng(1)
-    shown = [(path, name) for name, paths in enrolled.items() for path in paths[GALLERY:]]
-    shown += [(path, None) for path in strangers]  # type: ignore[misc]
+    shown: list[tuple[Path, str | None]] = [(p, name) for name, paths in enrolled.items() for p in paths[GALLERY:]]
+    shown += [(path, None) for path in strangers]
     views = [view for path, who in shown if (view := seen(path, who, detector, random)) is not None]
-    gc.collect()
-    figures: dict[str, Any] = {}
     thresholds: list[float] = []
-    table = []
-    for trial in [t for i, t in enumerate(TRIALS) if i == 0 or arguments.only in t.name]:
-        options = CropOptions(trial.margin, trial.max_face_px, trial.quality)
-        crops = [cut(view.image, view.face, AT, options, trial.encode).data for view in views]
-        found = on_all_cores(recogniser.crop, crops, trial.name, console)
-        results = judge(views, found, galleries)
-        thresholds = thresholds or [float(np.quantile(strange, 0.99)) for _, strange in results]
-        verified = float(np.mean([r is not None for r, v in zip(found, views, strict=True) if v.person]))
-        entry: dict[str, Any] = {"bytes": float(np.mean([len(crop) for crop in crops])), "verified": verified}
-        for name, (mated, strange), limit in zip(EMBEDDERS, results, thresholds, strict=True):
-            own = float(np.quantile(strange, 0.99))
-            entry[name] = {
-                "right": float(np.mean(mated > limit)),
-                "wrong": float(np.mean(strange > limit)),
-                "tpir": float(np.mean(mated > own)),
-                "similarity": float(np.mean(mated[mated >= 0])),
-            }
-        figures[trial.name] = entry
-        console.print(trial.name, entry, soft_wrap=True)
-        table.append(
-            (trial.name, f"{entry['bytes']:,.0f}", f"{verified:.3f}")
-            + tuple(
-                f"{entry[n]['right']:.3f} / {entry[n]['wrong']:.3f} / {entry[n]['similarity']:.3f}" for n in EMBEDDERS
-            )
-        )
-    print_figures("crops", table, ("setting", "bytes", "verified", *[f"{n} right/wrong/sim" for n in EMBEDDERS]))
+    figures = {
+        trial.name: try_out(trial, views, recogniser, galleries, thresholds)
+        for number, trial in enumerate(TRIALS)
+        if number == 0 or arguments.only in trial.name
+    }
+    show(figures)
     write_report("edge-codec", {"mated": sum(v.person is not None for v in views), "views": len(views), "of": figures})
 
 
