@@ -12,10 +12,12 @@ SAY_PATH := -c 'import sys; print(sys.executable)' 2>/dev/null
 PYTHON313 = $(shell python3.13 $(SAY_PATH) || PYENV_VERSION=$$(pyenv latest 3.13 2>/dev/null) python3.13 $(SAY_PATH))
 NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
+VIDEO ?= ../shared/data/video
+ULTRA_LIGHT ?= ../shared/models/ultra_light_rfb_640.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
-	bench-grouping bench-scale bench-throughput bench-reliability bench-edge-faults \
+	bench-grouping bench-scale bench-throughput bench-reliability bench-edge bench-edge-faults \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -108,6 +110,10 @@ bench-reliability: $(DEV_STAMP) $(NODE_STAMP) models  ## kill -9 while crops arr
 
 bench-edge-faults: $(DEV_STAMP) $(NODE_STAMP) models  ## a gateway under every fault of store, disk and process; root fills a real disk
 	$(BIN)/python -m bench.edge_faults
+
+bench-edge: $(DEV_STAMP) $(NODE_STAMP) models  ## best shots beside every frame, on composed scenes; and beside the seed's loop; LFW as above
+	$(BIN)/python -m bench.edge --lfw $(LFW) --fixtures --clips $(VIDEO) --ultra-light $(ULTRA_LIGHT)
+	$(BIN)/python -m bench.edge_seed --lfw $(LFW) --ultra-light $(ULTRA_LIGHT)
 
 bench-cold-start: $(DEV_STAMP) models  ## from a cold process to the app, and to the first recognised face
 	$(BIN)/python -m bench.cold_start

@@ -90,7 +90,7 @@ class Annotator:
         """Remembers a crop that was sent."""
         self._sent.add(track)
         if len(self._crops) < _MOST_CROPS:
-            bgr = cv2.imdecode(np.frombuffer(crop.jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
+            bgr = cv2.imdecode(np.frombuffer(crop.data, dtype=np.uint8), cv2.IMREAD_COLOR)
             if bgr is not None:
                 rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
                 self._crops.append((f"{track.rpartition('_')[2]} {crop.confidence:.2f}", rgb))

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-
-from edge_uploader.capture.sources import Frame, Source, SourceUnusable
+from edge_uploader.capture.ahead import read_ahead
+from edge_uploader.capture.sources import Frame, Source, SourceUnusable, VideoFile
 from edge_uploader.delivery.order import DEFAULT_PRIORITY, GOOD_WORTH, PRIORITIES
 from edge_uploader.delivery.spool import Spool, SpoolItem
-from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, worth
-from edge_uploader.selection.crops import Crop, CropOptions, Encoder, completeness, cut, long_axis_px
+from edge_uploader.selection.best_shot import BestShotOptions
+from edge_uploader.selection.crops import Crop, CropOptions, Encoder, View, cut, long_axis_px
+from edge_uploader.selection.follow import Follower, FollowOptions
+from edge_uploader.selection.repeats import RepeatOptions
+from edge_uploader.selection.schedule import Schedule, ScheduleOptions
 from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions
 from shared import telemetry
-from shared.domain import Face, Quality, UInt8Array, check_place_id
+from shared.domain import CROP_FORMATS, Face, Quality, UInt8Array, check_place_id
 from shared.errors import FacerelayError, InvalidInput, TransientError
 from shared.ports import Detector
 
@@ -78,6 +79,7 @@ class CameraOptions:
         every_frame: send every face at or above `tracker.high_confidence` of every frame: no tracker, no choice.
         priority: of its crops, 1 to 9.
         live: its frames do not wait: at the spool's bound the least valuable crops give way. A recording waits.
+        rejoin_s: see `FollowOptions`.
     """
 
     site: str
@@ -90,6 +92,13 @@ class CameraOptions:
     crops: CropOptions = field(default_factory=CropOptions)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     shots: BestShotOptions = field(default_factory=BestShotOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    repeats: RepeatOptions = field(default_factory=RepeatOptions)
+    rejoin_s: float = 4.0
+
+    def follow(self) -> FollowOptions:
+        """The part that concerns following."""
+        return FollowOptions(self.crops, self.tracker, self.shots, self.repeats, self.rejoin_s)
 
 
 @dataclass(slots=True)
@@ -99,9 +108,12 @@ class CameraStats:
     Attributes:
         state: `waiting`, `running`, `finished`, `failed`.
         error: why it failed, or what is wrong at the moment.
-        frames: looked at by the detector.
+        frames: worked on: those that the frame rate asked for, less those that a stream dropped.
+        detector_runs: frames that the detector looked at.
+        frames_without_look: the others, by the reason: `still`, nothing moved; `load`, the machine is behind.
         detections: faces at or above the low threshold and the minimum size.
-        tracks: confirmed ones; with `every_frame`, the crops.
+        tracks, rejoined, cuts, repeats, held_back, usable, unusable: see `selection.follow.FollowCounts`; with
+            `every_frame`, tracks are the crops.
         crops, bytes: put into the spool.
         lost: crops that found no room before the gateway was stopped.
         dropped: crops that were not taken at the spool's bound, since all that waited was worth more.
@@ -114,6 +126,8 @@ class CameraStats:
     state: str = "waiting"
     error: str | None = None
     frames: int = 0
+    detector_runs: int = 0
+    frames_without_look: dict[str, int] = field(default_factory=dict)
     frames_grabbed: int = 0
     frames_skipped: int = 0
     frames_dropped: int = 0
@@ -121,6 +135,12 @@ class CameraStats:
     reconnects: int = 0
     detections: int = 0
     tracks: int = 0
+    rejoined: int = 0
+    cuts: int = 0
+    repeats: int = 0
+    held_back: int = 0
+    usable: int = 0
+    unusable: dict[str, int] = field(default_factory=dict)
     crops: int = 0
     bytes: int = 0
     lost: int = 0
@@ -159,7 +179,7 @@ class Camera:
     Args:
         detector: of this camera alone.
         assess: RGB image and face → quality, such as `shared.vision.quality.assess`.
-        encode: to JPEG, such as `shared.vision.decode.encode_jpeg`.
+        encode: writes `options.crops.format`, such as `shared.vision.decode.encoder_of(format)`.
         run: prefix of the track ids, one for each run of the gateway.
     """
 
@@ -178,10 +198,11 @@ class Camera:
     ) -> None:
         self._name, self._source, self._detector = name, source, detector
         self._spool, self._options = spool, options
-        self._assess, self._encode, self._observer = assess, encode, observer
-        self._tracker = Tracker(options.tracker, run=run)
-        self._shots: dict[str, BestShots[Crop]] = {}
-        self._numbers: defaultdict[str, int] = defaultdict(int)
+        self._encode, self._observer = encode, observer
+        self._follower = Follower(options.follow(), camera=name, assess=assess, run=run)
+        self._schedule = Schedule(options.schedule)
+        self._every = options.every_frame or not source.continuous
+        self._latest: list[Track] = []
         self._stop = threading.Event()
         self._stats = CameraStats(name, options.location)
         self._labels = telemetry.place(options.site, name)
@@ -196,6 +217,12 @@ class Camera:
         stats.frames_grabbed, stats.frames_skipped = counts.grabbed, counts.skipped
         stats.frames_dropped, stats.reconnects = counts.dropped, counts.reconnects
         stats.images_unreadable = dict(counts.unreadable)
+        followed = self._follower.counts
+        for name in ("rejoined", "cuts", "repeats", "held_back", "usable"):
+            setattr(stats, name, getattr(followed, name))
+        stats.unusable = dict(followed.unusable)
+        if not self._every:
+            stats.tracks = followed.tracks
         if stats.state != "failed":
             stats.error = self._source.problem
         return stats
@@ -227,7 +254,7 @@ class Camera:
 
     def _work(self) -> None:
         try:
-            for frame in self._source.frames():
+            for frame in self._frames():
                 began = time.perf_counter()
                 self._process(frame)
                 self._stats.busy_s += time.perf_counter() - began
@@ -235,27 +262,38 @@ class Camera:
                     break
         finally:
             # A source that broke off has still shown what it showed.
-            for track in self._tracker.finish():
-                self._end(track)
+            for sending in self._follower.finish():
+                self._send(sending.track, sending.shot, self._encoded(sending.view), sending.worth)
+
+    def _frames(self) -> Iterator[Frame]:
+        """Decoding goes on while a frame is looked at; a live source sees to that itself."""
+        frames = self._source.frames()
+        return read_ahead(frames) if isinstance(self._source, VideoFile) else frames
 
     def _process(self, frame: Frame) -> None:
-        options, stats = self._options, self._stats
+        stats = self._stats
+        stats.frames += 1
+        stats.position_s = frame.position_s
+        telemetry.EDGE_FRAMES.add(self._labels)
+        if self._every:
+            self._latest = self._send_all(frame, self._detect(frame))
+        else:
+            self._follow(frame)
+        if self._observer is not None:
+            self._observer.frame(frame, self._latest)
+
+    def _detect(self, frame: Frame) -> list[Face]:
+        """Faces at or above the low threshold and the minimum size."""
+        options = self._options
         faces = [
             face
             for face in self._detector.detect(frame.image)
             if face.confidence >= options.low_confidence and long_axis_px(face) >= options.min_face_px
         ]
-        stats.frames += 1
-        stats.detections += len(faces)
-        telemetry.EDGE_FRAMES.add(self._labels)
+        self._stats.detector_runs += 1
+        self._stats.detections += len(faces)
         telemetry.EDGE_FACES.add(self._labels, len(faces))
-        stats.position_s = frame.position_s
-        if options.every_frame or not self._source.continuous:
-            seen = self._send_all(frame, faces)
-        else:
-            seen = self._follow(frame, faces)
-        if self._observer is not None:
-            self._observer.frame(frame, seen)
+        return faces
 
     def _send_all(self, frame: Frame, faces: list[Face]) -> list[Track]:
         """The seed's way: each face is sent, as a track of its own."""
@@ -263,51 +301,41 @@ class Camera:
         strong = [face for face in faces if face.confidence >= self._options.tracker.high_confidence]
         seen = tracker.update(strong, frame.position_s).seen
         for track in seen:
-            track.id = self._tracker.next_id()
+            track.id = self._follower.next_id()
             self._stats.tracks += 1
-            self._send(track.id, self._cut(frame, track.face))
-            self._numbers.pop(track.id, None)
+            crop = cut(frame.image, track.face, frame.captured_at, self._options.crops, self._encode)
+            self._send(track.id, 0, crop)
         return seen
 
-    def _follow(self, frame: Frame, faces: list[Face]) -> list[Track]:
-        """Tracks, and sends what is worth it."""
-        update = self._tracker.update(faces, frame.position_s)
-        for track in update.ended:
-            self._end(track)
-        for track in update.seen:
-            if not track.confirmed:
-                continue
-            if track.id not in self._shots:
-                self._shots[track.id] = BestShots(self._options.shots)
-                self._stats.tracks += 1
-            for shot in self._offer(frame, track):
-                self._send(track.id, shot.payload, shot.worth)
-        return update.seen
+    def _follow(self, frame: Frame) -> None:
+        """Looks when it pays, follows, and sends what is worth it."""
+        look = self._schedule.look(
+            frame.image,
+            frame.position_s,
+            following=self._follower.following,
+            dropped=self._source.counts.dropped,
+        )
+        if look.wanted:
+            followed = self._follower.look(frame, self._detect(frame), cut=self._schedule.cut)
+            self._latest, sendings = followed.seen, followed.sendings
+        else:
+            without = self._stats.frames_without_look
+            self._stats.frames_without_look = without | {look.value: without.get(look.value, 0) + 1}
+            sendings = self._follower.due(frame.position_s)
+        for sending in sendings:
+            self._send(sending.track, sending.shot, self._encoded(sending.view), sending.worth)
 
-    def _offer(self, frame: Frame, track: Track) -> list[Shot[Crop]]:
-        face = track.face
-        height, width = frame.image.shape[:2]
-        value = worth(self._assess(frame.image, face), completeness(face.box, width, height))
-        return self._shots[track.id].offer(value, frame.position_s, lambda: self._cut(frame, face))
+    def _encoded(self, view: View) -> Crop:
+        return view.encoded(self._options.crops, self._encode)
 
-    def _end(self, track: Track) -> None:
-        shots = self._shots.pop(track.id, None)
-        for shot in shots.finish() if shots else []:
-            self._send(track.id, shot.payload, shot.worth)
-        self._numbers.pop(track.id, None)
-
-    def _cut(self, frame: Frame, face: Face) -> Crop:
-        # An own copy of a small part: a view would keep the whole frame in memory for as long as the shot is held.
-        return cut(np.asarray(frame.image), face, frame.captured_at, self._options.crops, self._encode)
-
-    def _send(self, track: str, crop: Crop, value: float = GOOD_WORTH) -> None:
+    def _send(self, track: str, shot: int, crop: Crop, value: float = GOOD_WORTH) -> None:
         """Puts a crop into the spool; while that has no room, a recording's camera stands still.
 
         The trace that begins here travels in the crop's metadata, up to the stored detection.
         """
         stats = self._stats
         with telemetry.span("edge.crop", kind=telemetry.PRODUCER, attributes=self._labels):
-            item = self._item(track, crop, value)
+            item = self._item(track, shot, crop, value)
             taken = self._spooled(item)
         if taken is None:
             stats.lost += 1
@@ -317,14 +345,13 @@ class Camera:
             stats.dropped += 1
         else:
             stats.crops += 1
-            stats.bytes += len(crop.jpeg)
+            stats.bytes += len(crop.data)
             telemetry.EDGE_CROPS.add(self._labels)
             if self._observer is not None:
                 self._observer.crop(track, crop)
 
-    def _item(self, track: str, crop: Crop, value: float) -> SpoolItem:
-        options, shot = self._options, self._numbers[track]
-        self._numbers[track] += 1
+    def _item(self, track: str, shot: int, crop: Crop, value: float) -> SpoolItem:
+        options = self._options
         candidate = crop.to_candidate(
             site=options.site,
             camera=self._name,
@@ -336,9 +363,10 @@ class Camera:
         metadata = candidate.to_metadata() | telemetry.traceparent()
         return SpoolItem(
             candidate.blob_name,
-            crop.jpeg,
+            crop.data,
             metadata,
             candidate.to_tags(),
+            CROP_FORMATS[crop.format][1],
             worth=value,
             priority=options.priority,
             shot=shot,

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_uploader.capture.sources import Frame, Source
 from edge_uploader.selection.crops import Crop, CropOptions, Encoder, cut, long_axis_px
+from shared.domain import CROP_FORMATS
 from shared.ports import Detector
 
 
@@ -50,7 +51,7 @@ def extract_faces(
     stats: ExtractStats | None = None,
     on_frame: Callable[[ExtractStats], None] | None = None,
 ) -> ExtractStats:
-    """Writes every face of every frame of `source` to `folder`, as `{frame}-{number}.jpg`.
+    """Writes every face of every frame of `source` to `folder`, as `{frame}-{number}.jpg` (or `.webp`).
 
     Args:
         folder: made when it is not there; images of the same name are replaced.
@@ -65,8 +66,9 @@ def extract_faces(
     folder.mkdir(parents=True, exist_ok=True)
     for frame in source.frames():
         for number, crop in enumerate(_crops(frame, detector, min_confidence, min_face_px, crops, encode)):
-            (folder / f"{frame.index:07d}-{number}.jpg").write_bytes(crop.jpeg)
-            stats.sizes.append((*crop.size, len(crop.jpeg)))
+            name = f"{frame.index:07d}-{number}{CROP_FORMATS[crop.format][0]}"
+            (folder / name).write_bytes(crop.data)
+            stats.sizes.append((*crop.size, len(crop.data)))
         stats.frames += 1
         if on_frame is not None:
             on_frame(stats)

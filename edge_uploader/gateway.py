@@ -27,6 +27,8 @@ from edge_uploader.delivery.state import StateFile
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
+from edge_uploader.selection.repeats import RepeatOptions
+from edge_uploader.selection.schedule import ScheduleOptions
 from edge_uploader.selection.tracker import TrackerOptions
 from edge_uploader.settings import EdgeSettings
 from shared import telemetry
@@ -225,7 +227,7 @@ def build_gateway(
         ConfigurationError: no camera, two of one name, an unknown detector, or the spool is in use.
         ModelUnavailable: the detector's weights are not there.
     """
-    from shared.vision.decode import encode_jpeg
+    from shared.vision.decode import encoder_of
     from shared.vision.quality import assess
 
     _check_ids(settings, specs)
@@ -247,7 +249,7 @@ def build_gateway(
                 spool,
                 camera_options(settings, spec),
                 assess=assess,
-                encode=encode_jpeg,
+                encode=encoder_of(settings.edge_crop_format),
                 run=run,
                 observer=observe(spec) if observe else None,
             )
@@ -304,7 +306,7 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
         every_frame=settings.edge_every_frame,
         priority=spec.priority,
         live=is_live(spec.source),
-        crops=CropOptions(settings.edge_crop_margin, settings.edge_max_face_px, settings.edge_jpeg_quality),
+        crops=crop_options(settings),
         tracker=TrackerOptions(high_confidence=settings.edge_high_confidence, max_age_s=settings.edge_track_max_age_s),
         shots=BestShotOptions(
             shots=settings.edge_shots_per_track,
@@ -312,7 +314,21 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
             refresh_s=settings.edge_shot_refresh_s,
             good_enough=settings.edge_good_enough,
             first_after_s=settings.edge_first_shot_s,
+            hold_s=settings.edge_hold_s,
         ),
+        schedule=ScheduleOptions(idle_s=settings.edge_idle_s, watch_s=min(settings.edge_idle_s, 0.5)),
+        repeats=RepeatOptions(settle_s=settings.edge_settle_s, first_s=settings.edge_repeat_s),
+        rejoin_s=settings.edge_rejoin_s,
+    )
+
+
+def crop_options(settings: EdgeSettings) -> CropOptions:
+    """How faces are cut out and encoded."""
+    return CropOptions(
+        margin=settings.edge_crop_margin,
+        max_face_px=settings.edge_max_face_px,
+        quality=settings.edge_crop_quality,
+        format=settings.edge_crop_format,
     )
 
 

@@ -6,6 +6,7 @@ Read once, by the command line. `docs/edge.md` describes each, and a test compar
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, model_validator
@@ -68,15 +69,18 @@ class EdgeSettings(StoreSettings):
         description="Faces smaller on the long axis are discarded. A face is 3 wide to 4 high, so that 40 is about "
         "the seed's 30 px on the short axis.",
     )
-    edge_max_face_px: int = Field(256, ge=32, le=4_000, description="Faces larger on the long axis are scaled down.")
+    edge_max_face_px: int = Field(192, ge=32, le=4_000, description="Faces larger on the long axis are scaled down.")
     edge_crop_margin: float = Field(
-        0.5,
+        0.3,
         ge=0,
         le=2,
         description="Background on each side of the face, as a share of its width or height. The recogniser's own "
         "detector needs some.",
     )
-    edge_jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the crops.")
+    edge_crop_format: Literal["jpeg", "webp"] = Field(
+        "webp", description="How crops are encoded: `webp`, or `jpeg`, which is a quarter larger at the same quality."
+    )
+    edge_crop_quality: int = Field(90, ge=20, le=100, description="Quality of the crops, in the terms of their format.")
 
     edge_shots_per_track: int = Field(3, ge=1, le=100, description="Most crops sent of one track and period.")
     edge_shot_spacing_s: float = Field(
@@ -88,11 +92,38 @@ class EdgeSettings(StoreSettings):
     edge_good_enough: float = Field(
         0.35, ge=0, le=1, description="Worth (0 to 1) at which a track's first crop is sent without waiting for better."
     )
+    edge_hold_s: float = Field(
+        0.5, ge=0, le=10, description="A crop that is good enough waits for so long for a better one before it is sent."
+    )
     edge_first_shot_s: float = Field(
-        2.0, ge=0, le=600, description="A track that gave nothing good enough for this long sends its best so far."
+        1.0, ge=0, le=600, description="A track that gave nothing good enough for this long sends its best so far."
     )
     edge_track_max_age_s: float = Field(
         1.5, gt=0, le=60, description="A track not seen for this long has ended; the next face begins a new one."
+    )
+
+    edge_rejoin_s: float = Field(
+        4.0,
+        ge=0,
+        le=60,
+        description="A track that was lost goes on when within this time a face that looks alike appears near it. "
+        "0: never.",
+    )
+    edge_idle_s: float = Field(
+        1.0, ge=0, le=60, description="While nothing moves the detector looks this often. 0: at every frame."
+    )
+    edge_settle_s: float = Field(
+        30.0,
+        ge=0,
+        le=3_600,
+        description="Seen for so long in one place and looking the same (a poster, a guard), a face is sent seldom. "
+        "0: never.",
+    )
+    edge_repeat_s: float = Field(
+        300.0,
+        ge=1,
+        le=86_400,
+        description="What is sent seldom is sent again after this time, then after twice as long, up to 4 hours.",
     )
 
     edge_spool_dir: Path = Field(

@@ -13,14 +13,14 @@ from typing import Any, Final
 import cv2
 
 from edge_uploader.capture.sources import Frame
-from edge_uploader.gateway import load_edge_detector, open_source
-from edge_uploader.selection.crops import CropOptions, crop_region, cut, long_axis_px
+from edge_uploader.gateway import crop_options, load_edge_detector, open_source
+from edge_uploader.selection.crops import crop_region, cut, long_axis_px
 from edge_uploader.settings import EdgeSettings
 from local.client import Client
 from local.draw import RED, Box, draw_boxes, judged
 from shared.domain import UNKNOWN, Face, UInt8Array
 from shared.errors import InvalidInput
-from shared.vision.decode import encode_jpeg
+from shared.vision.decode import encoder_of
 
 GIVE_UP_S: Final = 15.0
 """A camera or stream that gives no frame for so long is given up."""
@@ -40,7 +40,7 @@ class LiveRecognition:
         self._settings = EdgeSettings()
         self._detector = load_edge_detector(self._settings)
         self._min_size = min_size
-        self._crops = CropOptions(self._settings.edge_crop_margin, max_size, self._settings.edge_jpeg_quality)
+        self._crops = crop_options(self._settings.model_copy(update={"edge_max_face_px": max_size}))
         self._min_confidence = min_confidence
         self._parallel = parallel
 
@@ -94,8 +94,8 @@ class LiveRecognition:
         """Asks the service who one face is. Of several faces in a crop, the first is the one it is surest of."""
         height, width = frame.image.shape[:2]
         left, top, right, bottom = crop_region(face.box, 0.0, width, height)
-        crop = cut(frame.image, face, frame.captured_at, self._crops, encode_jpeg)
-        answers = self._client.recognize(crop.jpeg)
+        crop = cut(frame.image, face, frame.captured_at, self._crops, encoder_of(self._crops.format))
+        answers = self._client.recognize(crop.data)
         label, confidence = None, 0.0
         if answers:
             label, confidence = answers[0]["top_prediction"]["label"], answers[0]["top_prediction"]["confidence"]

@@ -37,6 +37,9 @@ UInt8Array = NDArray[np.uint8]
 
 CANDIDATE_SCHEMA: Final = 1
 
+CROP_FORMATS: Final = {"jpeg": (".jpg", "image/jpeg"), "webp": (".webp", "image/webp")}
+"""How an edge crop may be encoded: the suffix of its name, and its content type."""
+
 CANDIDATES: Final = "candidates"
 DATASET: Final = "dataset"
 MODELS: Final = "models"
@@ -125,6 +128,7 @@ class Candidate:
         confidence: the edge detector's.
         sha256: of the crop's bytes.
         landmarks: five (x, y) points in pixels of the crop.
+        format: of the crop's bytes, one of `CROP_FORMATS`. Metadata names it only where it is not JPEG.
     """
 
     site: str
@@ -141,20 +145,23 @@ class Candidate:
     uploader: str
     landmarks: tuple[tuple[float, float], ...] | None = None
     schema: int = CANDIDATE_SCHEMA
+    format: str = "jpeg"
 
     def __post_init__(self) -> None:
         for kind in ("site", "camera", "location"):
             check_place_id(kind, getattr(self, kind))
         require_utc(self.captured_at)
+        if self.format not in CROP_FORMATS:
+            raise InvalidInput(f"candidate: no crop format {self.format[:20]!r}")
 
     @property
     def blob_name(self) -> str:
-        """`{site}/{camera}/{yyyy}/{mm}/{dd}/{captured_at}-{track}-{n}.jpg`, every part percent-safe."""
+        """`{site}/{camera}/{yyyy}/{mm}/{dd}/{captured_at}-{track}-{n}.jpg` (or `.webp`), every part percent-safe."""
         day = self.captured_at.strftime("%Y/%m/%d")
         stamp = self.captured_at.strftime("%Y%m%dT%H%M%S") + f"{self.captured_at.microsecond // 1000:03d}Z"
         return (
             f"{percent_safe(self.site)}/{percent_safe(self.camera)}/{day}/"
-            f"{stamp}-{percent_safe(self.track)}-{self.shot}.jpg"
+            f"{stamp}-{percent_safe(self.track)}-{self.shot}{CROP_FORMATS[self.format][0]}"
         )
 
     def to_metadata(self) -> dict[str, str]:
@@ -174,6 +181,8 @@ class Candidate:
             "sha256": self.sha256,
             "uploader": quote(self.uploader),
         }
+        if self.format != "jpeg":
+            metadata["format"] = self.format
         if self.landmarks is not None:
             metadata["landmarks"] = ",".join(f"{value:.1f}" for point in self.landmarks for value in point)
         return metadata
@@ -214,6 +223,7 @@ class Candidate:
                 sha256=values["sha256"],
                 uploader=unquote(values["uploader"]),
                 landmarks=tuple(zip(flat[::2], flat[1::2], strict=True)) if flat else None,
+                format=values.get("format", "jpeg"),
             )
         except KeyError as error:
             raise InvalidInput(f"candidate metadata lacks {error.args[0]!r}") from error

@@ -1,8 +1,8 @@
 """Which crops of a track are worth sending. Pure logic.
 
 A shot's worth is its quality, never its similarity to somebody: the gateway knows no people, and choosing the frame
-that looks most like one would make mistakes look certain. The first shot that is good enough goes at once, so that
-somebody is recognised while they are still there; better ones follow.
+that looks most like one would make mistakes look certain. The first shot goes within a second, so that somebody is
+recognised while they are still there; better ones follow.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ _FULL_SIZE_PX = 112.0
 _SHARPNESS_KNEE = 15.0
 """Variance of the Laplacian at 112 px that counts half. On street video, faces of 50 to 100 px have 10 to 50."""
 _PITCH_TOLERANCE, _PITCH_RANGE = 0.05, 0.15
-_CLEARLY_BETTER = 1.3
-_NOT_WORTH_IT = 0.6
+_CHANGED = 0.5
+"""What the best worth so far counts once the face looks different."""
+USABLE = 0.1
+"""Worth from which a face is as a rule recognised."""
+_USUAL = {"too_small": 0.65, "too_blurred": 0.7, "turned_away": 0.85, "covered": 0.7}
+"""What these properties leave of an ordinary shot; the others leave all."""
+_AS_GOOD = 0.85
+"""Share of the best worth that counts as the same: so much the worth of one face changes from frame to frame."""
 
 
 def worth(quality: Quality, completeness: float) -> float:
@@ -36,14 +42,33 @@ def worth(quality: Quality, completeness: float) -> float:
     >>> round(worth(Quality(112, 135, 0.0, 128, 1.0), 1.0), 2)
     0.9
     """
+    return math.prod(shares(quality, completeness).values())
+
+
+def shares(quality: Quality, completeness: float) -> dict[str, float]:
+    """What each property leaves of the worth, 0 to 1, by the defect that it is when it leaves little."""
     size = math.sqrt(min(1.0, max(quality.size_px, 0.0) / _FULL_SIZE_PX))
     sharpness = quality.sharpness / (quality.sharpness + _SHARPNESS_KNEE) if quality.sharpness > 0 else 0.0
     yaw = 0.5 if quality.yaw is None else min(1.0, abs(quality.yaw))
     nod = 0.0 if quality.pitch is None else abs(quality.pitch)
     tilt = min(1.0, max(0.0, nod - _PITCH_TOLERANCE) / _PITCH_RANGE)
-    light = 1.0 - min(1.0, max(60.0 - quality.brightness, quality.brightness - 200.0, 0.0) / 120.0)
-    frontality = (1.0 - 0.5 * yaw) * (1.0 - 0.5 * tilt)
-    return size * sharpness * frontality * light * quality.confidence**2 * completeness**2
+    return {
+        "too_small": size,
+        "too_blurred": sharpness,
+        "turned_away": (1.0 - 0.5 * yaw) * (1.0 - 0.5 * tilt),
+        "too_dark": 1.0 - min(1.0, max(60.0 - quality.brightness, 0.0) / 120.0),
+        "too_bright": 1.0 - min(1.0, max(quality.brightness - 200.0, 0.0) / 120.0),
+        "covered": quality.confidence**2,
+        "cut_off": completeness**2,
+    }
+
+
+def defect(quality: Quality, completeness: float) -> str | None:
+    """What spoils a shot most, as a key of `shares`; None when it is good enough to be recognised."""
+    found = shares(quality, completeness)
+    if math.prod(found.values()) >= USABLE:
+        return None
+    return min(found, key=lambda name: found[name] / _USUAL.get(name, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +78,23 @@ class BestShotOptions:
     Attributes:
         shots: most that are sent in one period.
         spacing_s: least time between two of them.
+        hold_s: how long a view is held for a better one, once it is good enough to go.
         refresh_s: length of a period: a track that stays longer starts anew.
-        good_enough: worth at which the first shot goes without waiting.
+        good_enough: worth from which the first shot is held for `hold_s` only.
         first_after_s: when none was good enough for so long, the best so far goes: somebody may be standing there.
+        rise: by how much each further shot has to be better than the best that was sent.
+        relax_s: after so long a time without a better one, one as good as the last will do: another moment is often
+            another look, and the recogniser can use both.
     """
 
     shots: int = 3
     spacing_s: float = 0.5
+    hold_s: float = 0.5
     refresh_s: float = 300.0
     good_enough: float = 0.35
-    first_after_s: float = 2.0
+    first_after_s: float = 1.0
+    rise: float = 1.4
+    relax_s: float = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +107,12 @@ class Shot(Generic[T]):
 
 
 class BestShots(Generic[T]):
-    """The choice for one track.
+    """The choice for one track: peaks of the worth, each sent soon after it was passed.
+
+    A view that meets the demand opens a window; the best view of the window is sent when it closes. So no shot waits
+    longer than its window, whatever the track does afterwards; the price is that nobody knows whether a better view
+    is still to come. The demand on the next one is therefore high at first (the face may be coming nearer) and
+    relaxes to a little below the best that was sent.
 
     Args:
         options: see `BestShotOptions`.
@@ -83,9 +120,18 @@ class BestShots(Generic[T]):
 
     def __init__(self, options: BestShotOptions) -> None:
         self._options = options
-        self._held: list[Shot[T]] = []
-        self._sent: list[Shot[None]] = []
+        self._held: Shot[T] | None = None
+        self._opened_s = 0.0
+        self._best = 0.0
+        self._sent = 0
+        self._last_sent_s = -math.inf
+        self._extra = False
         self._period_started_s: float | None = None
+
+    @property
+    def sent(self) -> int:
+        """Shots of the present period."""
+        return self._sent
 
     def offer(self, worth: float, at_s: float, take: Callable[[], T]) -> list[Shot[T]]:
         """Looks at one view, and says what to send now.
@@ -101,57 +147,63 @@ class BestShots(Generic[T]):
         elif at_s - self._period_started_s >= self._options.refresh_s:
             out = self.finish()
             self._period_started_s = at_s
-        if self._goes_now(worth, at_s):
-            out.append(self._send(Shot(worth, at_s, take())))
-        else:
-            self._hold(worth, at_s, take)
-        if not self._sent and self._held and at_s - self._period_started_s >= self._options.first_after_s:
-            best = max(self._held, key=lambda shot: shot.worth)
-            self._held.remove(best)
-            out.append(self._send(best))
-        return out
+        if self._held is not None:
+            if worth > self._held.worth:
+                self._held = Shot(worth, at_s, take())
+        elif worth >= self.demand(at_s):
+            self._held, self._opened_s = Shot(worth, at_s, take()), at_s
+        return out + self.due(at_s)
+
+    def due(self, at_s: float) -> list[Shot[T]]:
+        """What has been held long enough by `at_s`; asked also while the face is not seen."""
+        if self._held is None:
+            return []
+        waited = self._options.hold_s
+        if not self._sent and self._held.worth < self._options.good_enough:
+            waited = self._options.first_after_s
+        # Half a millisecond of tolerance, as in `FrameSampler`.
+        return [] if at_s - self._opened_s < waited - 5e-4 else self._release()
+
+    def changed(self) -> None:
+        """The face looks different all of a sudden: turned, or after a crossing somebody else's.
+
+        The next view need not be better than what was sent before, and once in a period one more than the most may go.
+        """
+        self._best *= _CHANGED
+        if self._sent >= self._options.shots and not self._extra:
+            self._sent, self._extra = self._sent - 1, True
+
+    def flush(self) -> list[Shot[T]]:
+        """What is still held when the face is lost; what was sent counts on, should it reappear.
+
+        Something of every track is sent, however poor, since the first view meets every demand.
+        """
+        return self._release()
 
     def finish(self) -> list[Shot[T]]:
-        """What remains to be sent when the track (or the period) ends, best first; then forgets everything.
+        """What is still held when the period ends; then forgets everything."""
+        out = self._release()
+        self._best, self._sent, self._last_sent_s, self._period_started_s = 0.0, 0, -math.inf, None
+        self._extra = False
+        return out
 
-        Something of every track is sent, however poor, since the best is measured against itself; of the rest only
-        what is not much worse.
-        """
-        best = max([shot.worth for shot in self._held] + [shot.worth for shot in self._sent], default=0.0)
-        room = self._options.shots - len(self._sent)
-        ranked = sorted(self._held, key=lambda shot: -shot.worth)
-        chosen = [s for s in ranked if s.worth >= _NOT_WORTH_IT * best and not self._near_sent(s.at_s)][: max(room, 0)]
-        self._held, self._sent, self._period_started_s = [], [], None
-        return chosen
-
-    def _goes_now(self, worth: float, at_s: float) -> bool:
+    def demand(self, at_s: float) -> float:
+        """Worth that a view at `at_s` has to reach to be sent; infinite when no more are."""
+        options = self._options
         if not self._sent:
-            return worth >= self._options.good_enough
-        best = max(shot.worth for shot in self._sent)
-        # The last one is left for the track's end: what comes next may be better still.
-        room = len(self._sent) < self._options.shots - 1
-        return room and worth >= _CLEARLY_BETTER * best and not self._near_sent(at_s)
+            return 0.0
+        since_s = at_s - self._last_sent_s
+        if self._sent >= options.shots or since_s < options.spacing_s - 5e-4:
+            return math.inf
+        relaxed = min(1.0, since_s / options.relax_s) if options.relax_s > 0 else 1.0
+        return self._best * (options.rise + (_AS_GOOD - options.rise) * relaxed)
 
-    def _send(self, shot: Shot[T]) -> Shot[T]:
-        self._sent.append(Shot(shot.worth, shot.at_s, None))
-        self._held = [held for held in self._held if not self._near_sent(held.at_s)]
-        return shot
-
-    def _hold(self, worth: float, at_s: float, take: Callable[[], T]) -> None:
-        """Keeps the best views that are far enough apart in time from each other and from what was sent."""
-        room = self._options.shots - len(self._sent)
-        if room <= 0 or self._near_sent(at_s):
-            return
-        near = [shot for shot in self._held if abs(shot.at_s - at_s) < self._options.spacing_s]
-        if any(shot.worth >= worth for shot in near):
-            return
-        others = [shot for shot in self._held if shot not in near]
-        if len(others) >= room:
-            worst = min(others, key=lambda shot: shot.worth)
-            if worst.worth >= worth:
-                return
-            others.remove(worst)
-        self._held = [*others, Shot(worth, at_s, take())]
-
-    def _near_sent(self, at_s: float) -> bool:
-        return any(abs(shot.at_s - at_s) < self._options.spacing_s for shot in self._sent)
+    def _release(self) -> list[Shot[T]]:
+        shot = self._held
+        if shot is None:
+            return []
+        self._held = None
+        self._sent += 1
+        self._best = max(self._best, shot.worth)
+        self._last_sent_s = shot.at_s
+        return [shot]

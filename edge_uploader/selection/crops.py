@@ -13,7 +13,7 @@ from edge_uploader import uploader_version
 from shared.domain import Candidate, Face, Float32Array, UInt8Array, sha256_hex
 
 Encoder = Callable[[UInt8Array, int], bytes]
-"""RGB image (H, W, 3) uint8 and JPEG quality → JPEG bytes."""
+"""RGB image (H, W, 3) uint8 and quality → bytes, in the format of `CropOptions.format`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,14 @@ class CropOptions:
     Attributes:
         margin: background on each side, as a share of the face's width or height.
         max_face_px: a face larger on the long axis is scaled down to this.
-        jpeg_quality: 30 to 100.
+        quality: 20 to 100; means different things to different formats.
+        format: one of `shared.domain.CROP_FORMATS`, which the encoder writes.
     """
 
-    margin: float = 0.5
-    max_face_px: int = 256
-    jpeg_quality: int = 90
+    margin: float = 0.3
+    max_face_px: int = 192
+    quality: int = 90
+    format: str = "jpeg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,15 @@ class Crop:
     """A face cut out and encoded.
 
     Attributes:
-        jpeg: the bytes that are sent.
+        data: the bytes that are sent.
+        format: of the bytes, one of `shared.domain.CROP_FORMATS`.
         size: (width, height) of the crop in pixels.
         frame_box: xyxy, whole pixels, of the face in the frame; inside it.
         landmarks: five (x, y) in pixels of the crop, or None.
     """
 
-    jpeg: bytes
+    data: bytes
+    format: str
     size: tuple[int, int]
     frame_box: tuple[int, int, int, int]
     frame_size: tuple[int, int]
@@ -63,9 +67,10 @@ class Crop:
             frame_size=self.frame_size,
             detector=detector,
             confidence=self.confidence,
-            sha256=sha256_hex(self.jpeg),
+            sha256=sha256_hex(self.data),
             uploader=uploader_version(),
             landmarks=self.landmarks,
+            format=self.format,
         )
 
 
@@ -100,33 +105,73 @@ def crop_region(box: Float32Array, margin: float, width: int, height: int) -> tu
     return left, top, right, bottom
 
 
-def cut(image: UInt8Array, face: Face, captured_at: datetime, options: CropOptions, encode: Encoder) -> Crop:
-    """Cuts `face` out of a frame, at full resolution up to `options.max_face_px`.
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A face taken out of a frame, not yet encoded: what is held while a better one may come.
+
+    Attributes:
+        pixels: RGB (H, W, 3) uint8, a copy; a part of the frame would keep all of it in memory.
+        size: (width, height) that the crop will have.
+        frame_box, landmarks: as in `Crop`.
+    """
+
+    pixels: UInt8Array
+    size: tuple[int, int]
+    frame_box: tuple[int, int, int, int]
+    frame_size: tuple[int, int]
+    captured_at: datetime
+    confidence: float
+    landmarks: tuple[tuple[float, float], ...] | None
+
+    def encoded(self, options: CropOptions, encode: Encoder) -> Crop:
+        """Scales down and encodes."""
+        pixels = self.pixels
+        if self.size != (pixels.shape[1], pixels.shape[0]):
+            pixels = np.asarray(cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return Crop(
+            data=encode(np.ascontiguousarray(pixels), options.quality),
+            format=options.format,
+            size=self.size,
+            frame_box=self.frame_box,
+            frame_size=self.frame_size,
+            captured_at=self.captured_at,
+            confidence=self.confidence,
+            landmarks=self.landmarks,
+        )
+
+
+def take(image: UInt8Array, face: Face, captured_at: datetime, options: CropOptions) -> View:
+    """Takes `face` out of a frame, with its margin.
 
     Args:
         image: the frame, RGB (H, W, 3) uint8.
         face: in pixels of the frame; may reach past its edge.
-        encode: to JPEG, such as `shared.vision.decode.encode_jpeg`.
     """
     height, width = image.shape[:2]
     left, top, right, bottom = crop_region(face.box, options.margin, width, height)
-    pixels = image[top:bottom, left:right]
     scale = min(1.0, options.max_face_px / max(long_axis_px(face), 1.0))
-    if scale < 1.0:
-        size = max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1)
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    # The scale that was reached, since the size was rounded.
-    scale_xy = np.array([pixels.shape[1] / (right - left), pixels.shape[0] / (bottom - top)], dtype=np.float32)
+    size = max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1)
     landmarks = None
     if face.landmarks is not None:
+        # The scale that will be reached, since the size was rounded.
+        scale_xy = np.array([size[0] / (right - left), size[1] / (bottom - top)], dtype=np.float32)
         points = (face.landmarks - np.array([left, top], dtype=np.float32)) * scale_xy
         landmarks = tuple((round(float(x), 1), round(float(y), 1)) for x, y in points)
-    return Crop(
-        jpeg=encode(np.ascontiguousarray(pixels), options.jpeg_quality),
-        size=(pixels.shape[1], pixels.shape[0]),
+    return View(
+        pixels=image[top:bottom, left:right].copy(),
+        size=size,
         frame_box=crop_region(face.box, 0.0, width, height),
         frame_size=(width, height),
         captured_at=captured_at,
         confidence=round(float(face.confidence), 4),
         landmarks=landmarks,
     )
+
+
+def cut(image: UInt8Array, face: Face, captured_at: datetime, options: CropOptions, encode: Encoder) -> Crop:
+    """Cuts `face` out of a frame, at full resolution up to `options.max_face_px`: `take`, and encoded at once.
+
+    Args:
+        encode: writes `options.format`, such as `shared.vision.decode.encoder_of(options.format)`.
+    """
+    return take(image, face, captured_at, options).encoded(options, encode)

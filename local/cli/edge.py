@@ -121,9 +121,8 @@ def extract(
     """Writes the faces of a video to a folder, and says how many, how large and how heavy they are."""
     from edge_uploader.capture.sources import SourceUnusable
     from edge_uploader.extract import ExtractStats, extract_faces
-    from edge_uploader.gateway import load_edge_detector, open_source
-    from edge_uploader.selection.crops import CropOptions
-    from shared.vision.decode import encode_jpeg
+    from edge_uploader.gateway import crop_options, load_edge_detector, open_source
+    from shared.vision.decode import encoder_of
 
     _quiet_opencv()
     stats, broken = ExtractStats(), ""
@@ -144,10 +143,10 @@ def extract(
                     open_source(video, settings),
                     load_edge_detector(settings),
                     outdir,
-                    encode=encode_jpeg,
+                    encode=encoder_of(settings.edge_crop_format),
                     min_confidence=settings.edge_high_confidence,
                     min_face_px=settings.edge_min_face_px,
-                    crops=CropOptions(settings.edge_crop_margin, settings.edge_max_face_px, settings.edge_jpeg_quality),
+                    crops=crop_options(settings),
                     stats=stats,
                     on_frame=tick,
                 )

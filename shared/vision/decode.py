@@ -7,6 +7,7 @@ pictures converted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from shared.domain import UInt8Array
-from shared.errors import FacerelayError, ImageTooLarge, InvalidImage, InvalidInput
+from shared.errors import ConfigurationError, FacerelayError, ImageTooLarge, InvalidImage, InvalidInput
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 """What is decoded. TIFF and the rest are not: no camera sends them, and every decoder is one more to attack."""
@@ -81,6 +82,34 @@ def encode_jpeg(image: UInt8Array, quality: int = 95) -> bytes:
     if not done:
         raise InvalidInput("the picture cannot be written as JPEG")
     return encoded.tobytes()
+
+
+def encode_webp(image: UInt8Array, quality: int = 80) -> bytes:
+    """RGB (H, W, 3) uint8 as lossy WebP, with no metadata at all.
+
+    Raises:
+        InvalidInput: WebP cannot hold it (an empty picture, or a side over 16,383 px).
+    """
+    if min(image.shape[:2]) < 1 or max(image.shape[:2]) > 16_383:
+        raise InvalidInput("WebP holds pictures of 1 to 16,383 px a side")
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    # Over 100 OpenCV would write it lossless.
+    done, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, min(quality, 100)])
+    if not done:
+        raise InvalidInput("the picture cannot be written as WebP")
+    return encoded.tobytes()
+
+
+def encoder_of(name: str) -> Callable[[UInt8Array, int], bytes]:
+    """The encoder of one of `shared.domain.CROP_FORMATS`: RGB image and quality → bytes.
+
+    Raises:
+        ConfigurationError: no such format.
+    """
+    encoders: dict[str, Callable[[UInt8Array, int], bytes]] = {"jpeg": encode_jpeg, "webp": encode_webp}
+    if name not in encoders:
+        raise ConfigurationError(f"crop format {name!r} is none of {', '.join(encoders)}")
+    return encoders[name]
 
 
 def _check(image: Image.Image, limits: ImageLimits) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge_uploader.selection.best_shot import BestShotOptions, BestShots, worth
+from edge_uploader.selection.best_shot import BestShotOptions, BestShots, defect, shares, worth
 from shared.domain import Quality
 
 GOOD = Quality(size_px=100, sharpness=100, yaw=0.0, brightness=128, confidence=0.95)
@@ -47,8 +50,30 @@ def test_worth_is_zero_for_no_picture_and_never_over_one():
     assert worth(Quality(1e4, 1e6, 0, 128, 1.0), 1.0) <= 1.0
 
 
-def test_the_first_good_shot_goes_at_once():
-    assert offer(BestShots(BestShotOptions(good_enough=0.4)), (0.2, 0.0), (0.45, 0.1), (0.5, 0.2)) == [0.1]
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"size_px": 1}, "too_small"),
+        ({"sharpness": 0.6}, "too_blurred"),
+        ({"confidence": 0.25}, "covered"),
+        ({"brightness": 2, "sharpness": 10.0, "confidence": 0.65, "size_px": 40}, "too_dark"),
+        ({"brightness": 254, "sharpness": 10.0, "confidence": 0.65, "size_px": 40}, "too_bright"),
+        ({"yaw": 1.0, "pitch": 0.3, "confidence": 0.55, "sharpness": 15}, "turned_away"),
+        ({}, None),
+    ],
+)
+def test_the_defect_names_what_spoils_a_shot_most(change, cause):
+    assert defect(dataclasses.replace(GOOD, **change), 1.0) == cause
+    assert defect(GOOD, 0.2) == "cut_off"
+
+
+def test_the_worth_is_the_product_of_its_shares():
+    assert worth(GOOD, 0.9) == pytest.approx(np.prod(list(shares(GOOD, 0.9).values())))
+
+
+def test_the_first_good_shot_is_the_best_of_half_a_second():
+    shots = BestShots(BestShotOptions(good_enough=0.4, hold_s=0.5))
+    assert offer(shots, (0.45, 0.0), (0.6, 0.2), (0.5, 0.4), (0.55, 0.5)) == [0.2]
 
 
 def test_without_a_good_one_the_best_goes_after_a_while():
@@ -56,64 +81,75 @@ def test_without_a_good_one_the_best_goes_after_a_while():
     assert offer(shots, (0.1, 0.0), (0.3, 0.5), (0.2, 1.1)) == [0.5]
 
 
-def test_a_clearly_better_one_goes_without_waiting_for_the_end():
-    shots = BestShots(BestShotOptions(shots=3, good_enough=0.3, spacing_s=0.5))
-    assert offer(shots, (0.3, 0.0), (0.35, 1.0), (0.6, 2.0)) == [0.0, 2.0]
+def test_what_is_held_goes_when_its_time_has_come_though_the_face_is_not_seen():
+    shots = BestShots(BestShotOptions(good_enough=0.4, hold_s=0.5))
+    assert offer(shots, (0.5, 0.0)) == []
+    assert shots.due(0.4) == []
+    assert [shot.payload for shot in shots.due(0.5)] == [0.0]
+    assert shots.due(9.0) == []
 
 
-def test_one_that_is_hardly_better_waits_for_the_end():
-    shots = BestShots(BestShotOptions(shots=3, good_enough=0.3, spacing_s=0.5))
-    assert offer(shots, (0.5, 0.0), (0.55, 1.0)) == [0.0]
-    assert [shot.payload for shot in shots.finish()] == [1.0]
+def test_the_next_has_to_be_better_and_after_a_while_as_good_will_do():
+    options = BestShotOptions(shots=3, good_enough=0.3, hold_s=0.0, spacing_s=0.5, rise=1.4, relax_s=2.0)
+    assert offer(BestShots(options), (0.5, 0.0), (0.55, 0.5), (0.8, 1.0)) == [0.0, 1.0]
+    assert offer(BestShots(options), (0.5, 0.0), (0.5, 1.0), (0.5, 2.0)) == [0.0, 2.0]
+    assert offer(BestShots(options), (0.5, 0.0), (0.2, 30.0)) == [0.0], "poor ones do not go beside a good one"
 
 
-def test_never_more_than_the_limit_and_the_best_of_them():
-    shots = BestShots(BestShotOptions(shots=3, good_enough=0.9, first_after_s=99, spacing_s=0.1))
-    views = [(0.5 + 0.02 * (i % 7), i * 0.3) for i in range(50)]
+def test_somebody_who_comes_nearer_is_sent_near_with_three_shots():
+    """24 to 112 px in 8 s at 6 frames a second: the last shot is worth most of what the best view was."""
+    shots = BestShots(BestShotOptions(good_enough=0.35))
+    views = [
+        (worth(dataclasses.replace(GOOD, size_px=24 * (112 / 24) ** (i / 48), sharpness=30), 1.0), i / 6)
+        for i in range(49)
+    ]
     sent = offer(shots, *views)
-    ended = shots.finish()
-    assert sent == []
-    assert [shot.worth for shot in ended] == pytest.approx([0.62] * 3)
+    value = {at_s: value for value, at_s in views}
+    assert len(sent) == 3
+    assert sent[0] <= 1.0
+    assert value[sent[-1]] >= 0.7 * views[-1][0]
 
 
-def test_shots_are_apart_in_time():
-    shots = BestShots(BestShotOptions(shots=5, good_enough=0.5, spacing_s=1.0))
-    sent = offer(shots, *[(0.6 + i * 0.01, i * 0.1) for i in range(40)])
-    times = sorted(sent + [shot.payload for shot in shots.finish()])
-    assert len(times) >= 3
-    assert min(np.diff(times)) >= 1.0 - 1e-9
-
-
-def test_of_every_track_something_is_sent_however_poor():
-    shots = BestShots(BestShotOptions(good_enough=0.9, first_after_s=99))
-    offer(shots, (0.01, 0.0), (0.02, 0.7))
-    assert [shot.payload for shot in shots.finish()][0] == 0.7
-
-
-def test_poor_ones_do_not_go_beside_a_good_one():
-    shots = BestShots(BestShotOptions(good_enough=0.5))
-    offer(shots, (0.8, 0.0), (0.2, 1.0), (0.3, 2.0))
-    assert shots.finish() == []
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0.02, 1.5)), min_size=1, max_size=80),
+    st.integers(1, 5),
+    st.floats(0, 1),
+)
+def test_whatever_comes_the_limits_hold(views, most, good):
+    """At most N, apart in time, each within its window, and something of every track."""
+    options = BestShotOptions(shots=most, good_enough=good, hold_s=0.5, first_after_s=1.0, spacing_s=0.5)
+    shots, now, taken, sent_at = BestShots(options), 0.0, [], []
+    for value, step_s in views:
+        now += step_s
+        for shot in shots.offer(value, now, lambda now=now: now):
+            taken.append(shot.payload)
+            sent_at.append(now)
+    held = [shot.payload for shot in shots.flush()]
+    assert 1 <= len(taken + held) <= most
+    assert taken + held == sorted(taken + held)
+    assert all(later - earlier >= 0.5 - 1e-3 for earlier, later in itertools.pairwise(taken + held))
+    # Nobody asked in between: the longest step, 1.5 s, may be added to the longest window.
+    assert all(when - shot <= 1.0 + 1.5 + 1e-3 for shot, when in zip(taken, sent_at, strict=True))
 
 
 def test_a_shot_is_made_only_when_it_is_kept():
     made = []
-    shots = BestShots(BestShotOptions(shots=2, good_enough=0.5, spacing_s=0.5))
-    for value, at_s in [(0.8, 0.0), (0.7, 0.1), (0.1, 1.0), (0.6, 1.1), (0.5, 1.2)]:
+    shots = BestShots(BestShotOptions(shots=2, good_enough=0.5, hold_s=0.2, spacing_s=0.5, relax_s=1.0))
+    for value, at_s in [(0.8, 0.0), (0.7, 0.1), (0.1, 1.0), (0.7, 1.1), (0.5, 1.2)]:
         shots.offer(value, at_s, lambda at_s=at_s: made.append(at_s))
-    assert made == [0.0, 1.0, 1.1]
+    assert made == [0.0, 1.1]
 
 
 def test_somebody_who_stays_is_sent_again_after_the_period():
-    shots = BestShots(BestShotOptions(shots=2, good_enough=0.5, spacing_s=0.5, refresh_s=10))
+    shots = BestShots(BestShotOptions(shots=2, good_enough=0.5, hold_s=0.0, spacing_s=0.5, relax_s=1.0, refresh_s=10))
     times = offer(shots, *[(0.6, float(i)) for i in range(31)])
-    # One at once and one at the end of each of three periods, and the one that begins the fourth.
-    assert len(times) == 7
-    assert [t for t in times if t >= 10][0] <= 10
+    assert times == [0.0, 1.0, 10.0, 11.0, 20.0, 21.0, 30.0]
 
 
-def test_finish_forgets():
-    shots = BestShots(BestShotOptions(good_enough=0.9))
+def test_finish_forgets_and_a_flush_does_not():
+    shots = BestShots(BestShotOptions(shots=1, good_enough=0.9))
     offer(shots, (0.5, 0.0))
-    assert len(shots.finish()) == 1
+    assert len(shots.flush()) == 1
+    assert shots.demand(5.0) == float("inf")
     assert shots.finish() == []
+    assert shots.demand(5.0) == 0.0

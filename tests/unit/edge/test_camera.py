@@ -96,7 +96,7 @@ def test_the_first_crop_goes_before_the_track_ends(spool):
     seen = []
     spool_put, spool.put = spool.put, lambda item, **how: (seen.append(camera.stats().frames), spool_put(item, **how))
     camera.run()
-    assert seen[0] == 1
+    assert seen[0] == 3, "held for half a second at most, and the source broke off before"
 
 
 def test_two_people_are_two_tracks(spool):
@@ -113,7 +113,6 @@ def test_every_frame_sends_every_face_as_the_seed_does(spool):
     sent = candidates(spool)
     assert len(sent) == len({c.track for c in sent}) == len({c.blob_name for c in sent}) == 25
     assert [c.shot for c in sent] == [0] * 25
-    assert not camera._numbers, "a track of one picture is over: nothing is remembered of it"
 
 
 def test_images_that_are_no_film_are_not_tracked(spool):

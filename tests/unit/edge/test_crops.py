@@ -43,7 +43,7 @@ def test_a_small_face_keeps_its_pixels():
     image = picture((100, 100, 140, 160))
     crop = cut(image, face(100, 100, 140, 160), AT, CropOptions(margin=0.5), encode)
     assert crop.size == (80, 120)
-    assert decode(crop.jpeg).shape == (120, 80, 3)
+    assert decode(crop.data).shape == (120, 80, 3)
 
 
 def test_a_large_face_is_scaled_to_the_limit_on_its_long_axis():
@@ -61,7 +61,7 @@ def test_landmarks_are_where_they_were_in_the_picture(limit):
     x, y = found.landmarks[2].astype(int)
     image[y - 4 : y + 5, x - 4 : x + 5] = 255
     crop = cut(image, found, AT, CropOptions(margin=0.4, max_face_px=limit), encode)
-    bright = np.argwhere(decode(crop.jpeg)[..., 0] > 128).mean(axis=0)
+    bright = np.argwhere(decode(crop.data)[..., 0] > 128).mean(axis=0)
     assert np.abs(bright[::-1] - crop.landmarks[2]).max() <= 1.0
 
 
@@ -73,14 +73,14 @@ def test_a_face_past_the_edge_has_its_box_inside_the_frame():
 
 def test_colours_are_right():
     crop = cut(picture((100, 100, 140, 160)), face(100, 100, 140, 160), AT, CropOptions(margin=0.0), encode)
-    assert decode(crop.jpeg)[30, 20].tolist() == pytest.approx((230, 20, 20), abs=12)
+    assert decode(crop.data)[30, 20].tolist() == pytest.approx((230, 20, 20), abs=12)
 
 
 def test_the_candidate_survives_its_journey():
     crop = cut(picture((100, 100, 140, 160)), face(100, 100, 140, 160, 0.912345), AT, CropOptions(), encode)
     sent = crop.to_candidate(site="hq", camera="döor/1", location="Main hall", track="a_1", shot=2, detector="d.1")
     assert Candidate.from_metadata(sent.to_metadata()) == sent
-    assert sent.sha256 == sha256_hex(crop.jpeg)
+    assert sent.sha256 == sha256_hex(crop.data)
     assert sent.uploader.startswith("facerelay-edge/")
     assert sent.blob_name == "hq/d%C3%B6or%2F1/2026/01/02/20260102T030405678Z-a_1-2.jpg"
 

@@ -183,7 +183,7 @@ def test_extract_of_nothing_has_figures_too(tmp_path):
     [
         {"edge_low_confidence": 0.9, "edge_high_confidence": 0.5},
         {"edge_min_face_px": 300, "edge_max_face_px": 200},
-        {"edge_jpeg_quality": 101},
+        {"edge_crop_quality": 101},
         {"edge_fps": -1},
     ],
 )

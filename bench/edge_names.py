@@ -1,0 +1,125 @@
+"""Who each crop shows, by the service's own code: a gallery enrolled and trained by the product, crops recognised in
+as many processes as there are cores."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.progress import track
+
+from bench.edge_policies import StoredCrop
+from bench.report import console
+from functions.recognize.service import Recognizer
+from local.evaluation.cores import on_all_cores
+from shared.domain import UNKNOWN
+from shared.errors import InvalidInput, UnusableFace
+from shared.settings import Settings
+
+NO_FACE = "no_face"
+_CHUNK = 16
+
+_recognizer: Recognizer | None = None
+"""Of a worker process."""
+
+
+@contextmanager
+def enrolled(pack: str, gallery: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+    """A store of its own, with these people enrolled and a model fit to them at the shipped operating point.
+
+    Args:
+        gallery: each person's photographs.
+
+    Raises:
+        InvalidInput: the training failed.
+    """
+    from functions.services import Services
+    from shared.bootstrap import build
+    from shared.messages import TrainRequest
+
+    with tempfile.TemporaryDirectory() as folder:
+        services = Services(build(_settings(Path(folder), pack)))
+        enroll = services.enroll()
+
+        def add(person: str) -> int:
+            added = 0
+            enroll.add_person(person)
+            for path in gallery[person]:
+                try:
+                    enroll.add_image(person, path.read_bytes())
+                    added += 1
+                except UnusableFace:
+                    continue
+            return added
+
+        added = on_all_cores(add, sorted(gallery), f"{pack}: enrolling {len(gallery)} people", console)
+        with console.status(f"{pack}: training"):
+            job = services.train_requests().request("fit")
+            job = services.train().run(TrainRequest(schema=1, job_id=job.job_id, kind="fit"))
+        if job.status != "succeeded":
+            raise InvalidInput(f"{pack}: the training {job.status}: {job.error}")
+        console.print(f"{pack}: {sum(added)} photographs of {len(gallery)} people enrolled")
+        yield Path(folder)
+
+
+def _settings(folder: Path, pack: str) -> Settings:
+    return Settings(data_dir=folder, pack=pack, backend="local")
+
+
+class Names:
+    """Recognises crops, each content once.
+
+    Args:
+        folder: of `enrolled`.
+    """
+
+    def __init__(self, folder: Path, pack: str) -> None:
+        self._pack = pack
+        self._known: dict[str, str] = {}
+        self._pool = ProcessPoolExecutor(
+            os.cpu_count(), mp_context=get_context("spawn"), initializer=_start, initargs=(folder, pack)
+        )
+
+    def of(self, crops: Sequence[StoredCrop], what: str) -> list[str]:
+        """For each crop a person's id, `unknown`, or the reason why nobody was looked for."""
+        fresh = {crop.candidate.sha256: crop for crop in crops if crop.candidate.sha256 not in self._known}
+        work = self._pool.map(_name, (crop.data for crop in fresh.values()), chunksize=_CHUNK)
+        bar = track(work, description=f"{self._pack}: {what}", total=len(fresh), console=console, transient=True)
+        for digest, answer in zip(fresh, bar, strict=True):
+            self._known[digest] = answer
+        return [self._known[crop.candidate.sha256] for crop in crops]
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _start(folder: Path, pack: str) -> None:
+    """Of a worker process: a service's recogniser over the store."""
+    global _recognizer
+    from functions.services import Services
+    from shared.bootstrap import build
+
+    _recognizer = Services(build(_settings(folder, pack))).recognizer()
+
+
+def _name(data: bytes) -> str:
+    if _recognizer is None:
+        raise InvalidInput("a worker was not started by `_start`")
+    found = _recognizer.recognize_crop(data)
+    if found is None:
+        return f"-{NO_FACE}"
+    return f"-{found.rejected}" if found.rejected is not None else found.identity.person_id
+
+
+def named(answer: str) -> bool:
+    """Whether an answer of `Names` is a person.
+
+    >>> named("somebody"), named("unknown"), named("-no_face")
+    (True, False, False)
+    """
+    return answer != UNKNOWN and not answer.startswith("-")

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.edge import compare, pooled
+from bench.edge_proxy import counting
+from bench.edge_seed import matched, recall_figures
+from bench.edge_visits import SentCrop, judge, naming_figures, sending_figures
+from bench.scene.truth import TrueFace, TrueFrame
+
+
+def face(visit: int, left: float, *, person: str = "Ann_Lee", enrolled: bool = True, visible: float = 1.0) -> TrueFace:
+    return TrueFace(visit, person, enrolled, "cross", np.array([left, 100, left + 60, 180], np.float32), visible)
+
+
+def frame(index: int, *faces: TrueFace) -> TrueFrame:
+    return TrueFrame(index, index / 6, 1.0, faces)
+
+
+def crop(index: int, left: int, track: str = "t") -> SentCrop:
+    return SentCrop(index, (left, 100, left + 60, 180), track)
+
+
+STRANGER = face(1, 900, person="Bo", enrolled=False)
+TRUTH = [frame(0, face(0, 100), STRANGER), frame(1, face(0, 120), STRANGER), frame(2, face(2, 500, person="Cy"))]
+
+
+def test_crops_are_filed_under_the_visit_that_they_show() -> None:
+    judged = judge(TRUTH, [crop(0, 103), crop(1, 122, "u"), crop(0, 905), crop(2, 1500)], None)
+    assert {record.visit: (record.crops, len(record.tracks)) for record in judged.visits} == {
+        0: (2, 2),
+        1: (1, 1),
+        2: (0, 0),
+    }
+    figures = sending_figures(judged)
+    assert figures["crops_of_no_face"] == 1
+    assert figures["visits_without_crop"] == 1
+    assert figures["crops_per_visit"] == 1.0
+
+
+def test_a_visit_is_recognised_by_one_right_name_and_misnamed_by_one_wrong() -> None:
+    answers = ["unknown", "ann_lee", "dee", "dee", "-no_face"]
+    crops = [crop(0, 100), crop(1, 120), crop(0, 900), crop(2, 1500), crop(2, 500)]
+    figures = naming_figures(judge(TRUTH, crops, answers), answers)
+    assert (figures["enrolled_visits"], figures["recognised_visits"], figures["visit_recall"]) == (2, 1, 0.5)
+    assert figures["identified_people"] == 1
+    assert (figures["false_name_visits"], figures["false_name_visits_strangers"]) == (1, 1)
+    assert figures["names_of_no_face"] == 1
+    assert figures["crops_rejected"] == {"no_face": 1}
+
+
+def test_a_right_name_does_not_excuse_a_wrong_one() -> None:
+    answers = ["ann_lee", "dee"]
+    figures = naming_figures(judge(TRUTH, [crop(0, 100), crop(1, 120)], answers), answers)
+    assert (figures["recognised_visits"], figures["false_name_visits"]) == (1, 1)
+
+
+def test_a_visit_that_could_not_be_seen_is_no_visit_missed() -> None:
+    hidden = [frame(0, face(0, 100, visible=0.5))]
+    assert judge(hidden, [], None).visits == []
+
+
+def _policy(network: int, recall: float, false: int) -> dict[str, object]:
+    return {
+        "network_bytes": network,
+        "reduction_vs_4mbps": 3e8 / network,
+        "packs": {"sface": {"visit_recall": recall, "false_name_visits": false}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("best", "met"),
+    [
+        (_policy(1_000_000, 0.89, 3), {"network_bytes": True, "reduction": True, "recall": True, "names": True}),
+        (_policy(1_300_000, 0.88, 4), {"network_bytes": False, "reduction": False, "recall": False, "names": False}),
+    ],
+)
+def test_the_aims_are_those_of_the_issue(best: dict[str, object], met: dict[str, bool]) -> None:
+    scene = {
+        "density": "medium",
+        "fixtures": False,
+        "policies": {"every_frame": _policy(12_500_000, 0.9, 3), "best_shot": best},
+    }
+    compared = compare(scene)
+    assert compared is not None
+    assert compared["met"] == {
+        "network_bytes": met["network_bytes"],
+        "reduction": met["reduction"],
+        "visit_recall_sface": met["recall"],
+        "false_names_sface": met["names"],
+    }
+
+
+def test_scenes_are_pooled_by_visits_not_by_shares() -> None:
+    def scene(enrolled: int, recognised: int) -> dict[str, Any]:
+        found = {"enrolled_visits": enrolled, "recognised_visits": recognised, "false_name_visits": 1}
+        return {"policies": {"best_shot": {"packs": {"sface": found}}, "seed": {"packs": {}}}}
+
+    sums = pooled([scene(10, 5), scene(90, 90)])["sface"]["best_shot"]
+    assert (sums["visit_recall"], sums["false_name_visits"]) == (0.95, 2)
+
+
+def test_one_box_finds_one_face() -> None:
+    true = np.array([[0, 0, 40, 50], [10, 0, 50, 50]], np.float32)
+    assert matched(true, np.array([[9, 0, 50, 50]], np.float32)) == [False, True]
+    assert matched(true, np.zeros((0, 4), np.float32)) == [False, False]
+
+
+def test_a_box_of_another_size_finds_a_face_when_their_centres_agree() -> None:
+    true = np.array([[0, 0, 40, 50]], np.float32)
+    assert matched(true, np.array([[12, 15, 28, 35]], np.float32)) == [True]
+    assert matched(true, np.array([[36, 46, 200, 250]], np.float32)) == [False]
+
+
+def test_recall_counts_large_visible_faces_alone_and_stray_boxes_apart() -> None:
+    truth = [frame(0, face(0, 100), face(1, 300, visible=0.5)), frame(1, face(0, 120))]
+    boxes = {0: np.array([[101, 101, 160, 180], [300, 100, 360, 180], [700, 700, 760, 780]], np.float32)}
+    figures = recall_figures(truth, boxes)
+    assert (figures["faces"], figures["recall"]) == (2, 0.5)
+    assert (figures["boxes"], figures["boxes_of_no_face"]) == (3, 1)
+    assert figures["recall_30_40_px"] is None
+
+
+def test_the_proxy_passes_everything_on_and_counts_both_ways() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    connection.sendall(data[: len(data) // 2])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with counting(server.getsockname()[1]) as (port, traffic):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                client.sendall(b"x" * 1000)
+                assert client.recv(500, socket.MSG_WAITALL) == b"x" * 500
+                assert (traffic.up, traffic.down, traffic.both, traffic.connections) == (1000, 500, 1500, 1)
+                traffic.reset()
+                client.sendall(b"y" * 10)
+                assert client.recv(5, socket.MSG_WAITALL) == b"y" * 5
+                assert traffic.both == 15
+            thread.join(5)
+        assert not thread.is_alive()

@@ -1,0 +1,135 @@
+"""From detections to what is sent: visits, repeats, cuts."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from edge_uploader.capture.sources import Frame
+from edge_uploader.selection.best_shot import BestShotOptions
+from edge_uploader.selection.follow import Follower, FollowOptions
+from edge_uploader.selection.repeats import RepeatOptions
+from edge_uploader.selection.tracker import TrackerOptions
+from tests.unit.edge.fakes import assess, face
+
+START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+PEOPLE = {
+    number: np.kron(np.random.default_rng(number).integers(0, 255, (8, 6, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+    for number in range(4)
+}
+"""(80, 60, 3): how somebody looks."""
+
+
+def scene(*people):
+    """A frame's image and faces; people are (who, x, y) of the face's top left corner."""
+    image = np.full((480, 640, 3), 110, np.uint8)
+    faces = []
+    for who, x, y in people:
+        image[y : y + 80, x : x + 60] = PEOPLE[who]
+        image[y + 80 : y + 200, x : x + 60] = PEOPLE[who][40, 30]
+        faces.append(face(x, y, x + 60, y + 80))
+    return image, faces
+
+
+def follower(**changes):
+    return Follower(FollowOptions(**changes), camera="door", assess=assess, run="r")
+
+
+def play(following, frames, begin_s=0.0, fps=6.0):
+    """Everything that was sent at once, as (track, shot, seconds after the frame it shows)."""
+    sent = []
+    for number, people in enumerate(frames):
+        at_s = begin_s + number / fps
+        image, faces = scene(*people)
+        frame = Frame(image, START + timedelta(seconds=at_s), number, at_s)
+        for sending in following.look(frame, faces).sendings:
+            waited = (frame.captured_at - sending.view.captured_at).total_seconds()
+            sent.append((sending.track, sending.shot, waited))
+    return sent
+
+
+def test_no_shot_waits_for_longer_than_its_window():
+    sent = play(follower(), [[(0, 20 + 5 * i, 100)] for i in range(100)])
+    assert 2 <= len(sent) <= 3
+    assert max(waited for _, _, waited in sent) <= 0.7
+
+
+def test_what_is_held_goes_out_though_the_face_is_gone():
+    following = follower()
+    assert play(following, [[(0, 100, 100)]]) == []
+    assert len(following.due(0.6)) == 1
+
+
+def test_somebody_who_was_hidden_goes_on_with_the_shots_they_have_left():
+    frames = [[(0, 100, 100)]] * 12 + [[]] * 12 + [[(0, 130, 100)]] * 30
+    following = follower()
+    sent = play(following, frames)
+    assert following.counts.rejoined == 1
+    assert {track for track, _, _ in sent} == {sent[0][0]}
+    assert [shot for _, shot, _ in sent] == list(range(len(sent)))
+    assert len(sent) <= 3
+    assert following.counts.tracks == 1
+
+
+def test_somebody_else_who_appears_there_is_a_visit_of_their_own():
+    frames = [[(0, 100, 100)]] * 12 + [[]] * 12 + [[(1, 130, 100)]] * 30
+    following = follower()
+    sent = play(following, frames)
+    assert following.counts.rejoined == 0
+    assert len({track for track, _, _ in sent}) == 2
+
+
+def test_a_guard_is_sent_once_and_whoever_takes_the_seat_at_once(caplog):
+    caplog.set_level("INFO")
+    options = RepeatOptions(settle_s=10, first_s=300)
+    following = follower(repeats=options)
+    guard = play(following, [[(0, 200 + i % 3, 150)] for i in range(6 * 120)])
+    assert len(guard) == 3
+    assert following.counts.repeats == 1
+    assert following.counts.held_back > 600
+    assert [r.camera for r in caplog.records if getattr(r, "action", "") == "edge_repeat"] == ["door"]
+    other = play(following, [[(1, 200, 150)]] * 12, begin_s=120)
+    assert other, "another person at the desk is sent within two seconds"
+    assert other[0][0] != guard[0][0]
+    again = play(following, [[(0, 200, 150)]] * 60, begin_s=122)
+    assert again == [], "the guard is back: no news"
+
+
+def test_a_poster_is_sent_again_after_five_minutes_and_then_ten():
+    following = follower(repeats=RepeatOptions(settle_s=10, first_s=300), shots=BestShotOptions(refresh_s=60))
+    sent_at = []
+    for number in range(2 * 1500):
+        image, faces = scene((0, 200, 150))
+        frame = Frame(image, START + timedelta(seconds=number / 2), number, number / 2)
+        sent_at += [frame.position_s for _ in following.look(frame, faces).sendings]
+    assert len(sent_at) == 3 + 2
+    assert 305 <= sent_at[3] <= 315
+    assert 600 <= sent_at[4] - sent_at[3] <= 605
+
+
+def test_a_cut_ends_every_visit():
+    following = follower()
+    play(following, [[(0, 100, 100)]] * 3)
+    image, faces = scene((0, 100, 100))
+    followed = following.look(Frame(image, START + timedelta(seconds=1), 9, 1.0), faces, cut=True)
+    assert len(followed.sendings) == 1, "what was held goes out"
+    play(following, [[(0, 100, 100)]] * 3, begin_s=1.2)
+    following.finish()
+    assert (following.counts.cuts, following.counts.tracks, following.counts.rejoined) == (1, 2, 0)
+
+
+def test_every_visit_is_usable_or_has_a_cause():
+    following = Follower(
+        FollowOptions(tracker=TrackerOptions(max_age_s=0.3), rejoin_s=0),
+        camera="door",
+        assess=lambda image, found: assess(image, found) if found.box[0] < 300 else dark(image, found),
+    )
+    play(following, [[(0, 100, 100), (1, 400, 100)]] * 6 + [[]] * 6)
+    assert following.counts.usable == 1
+    assert following.counts.unusable == {"too_dark": 1}
+
+
+def dark(image, found):
+    return dataclasses.replace(assess(image, found), brightness=1.0, sharpness=12.0, confidence=0.65)
