@@ -10,8 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from rich.progress import track
 
 from bench.edge_names import Names, enrolled
 from bench.edge_plot import draw
@@ -176,7 +180,7 @@ def compose_all(arguments: argparse.Namespace) -> list[Scene]:
     portraits = Portraits(mtcnn_locator())
     wanted = [SceneOptions(density, arguments.minutes, arguments.seed) for density in arguments.densities]
     if arguments.fixtures:
-        wanted.append(SceneOptions("medium", arguments.minutes, arguments.seed, fixtures=True))
+        wanted.append(SceneOptions("medium", arguments.minutes / 2, arguments.seed, fixtures=True))
     scenes = []
     for options in wanted:
         what = f"composing {options.density}"
@@ -184,14 +188,39 @@ def compose_all(arguments: argparse.Namespace) -> list[Scene]:
     return scenes
 
 
+def run_policies(scenes: Sequence[Scene], arguments: argparse.Namespace) -> dict[str, dict[str, PolicyRun]]:
+    """Every scene under every policy; with `--jobs`, several at a time, each in a process of its own."""
+    tasks = [
+        (scene, policy)
+        for scene in scenes
+        for policy in arguments.policies
+        # The poster and the guard ask whether the choice holds back; the seed never does.
+        if policy in NAMED_POLICIES or not scene.about["fixtures"]
+    ]
+    runs: dict[str, dict[str, PolicyRun]] = {scene.name: {} for scene in scenes}
+    if arguments.jobs == 1:
+        for scene, policy in tasks:
+            runs[scene.name][policy] = run_policy(policy, scene.video, arguments.ultra_light)
+        return runs
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), initializer=_be_quiet) as pool:
+        videos, policies = [scene.video for scene, _ in tasks], [policy for _, policy in tasks]
+        done = pool.map(run_policy, policies, videos, [arguments.ultra_light] * len(tasks))
+        what = f"gateways, {arguments.jobs} at a time"
+        bar = track(done, description=what, total=len(tasks), console=console, transient=True)
+        for (scene, policy), run in zip(tasks, bar, strict=True):
+            runs[scene.name][policy] = run
+    return runs
+
+
+def _be_quiet() -> None:
+    """Of a process beside others: one terminal has room for one bar."""
+    console.quiet = True
+
+
 def run_scenes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every scene under every policy; then, one pack after another, the names."""
     scenes = compose_all(arguments)
-    runs = {}
-    for scene in scenes:
-        # The poster and the guard ask whether the choice holds back; the seed never does.
-        policies = [p for p in arguments.policies if p in NAMED_POLICIES or not scene.about["fixtures"]]
-        runs[scene.name] = {policy: run_policy(policy, scene.video, arguments.ultra_light) for policy in policies}
+    runs = run_policies(scenes, arguments)
     figures = {scene.name: scene_figures(scene, runs[scene.name]) for scene in scenes}
     for pack in arguments.packs if scenes else ():
         with enrolled(pack, scenes[0].gallery(arguments.lfw)) as folder:
@@ -215,7 +244,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
     parser.add_argument("--packs", nargs="*", default=list(PACKS), choices=PACKS)
     parser.add_argument("--seed", type=int, default=1, help="of the scenes, and of who is enrolled")
-    parser.add_argument("--fixtures", action="store_true", help="besides, a medium scene with a poster and a guard")
+    parser.add_argument(
+        "--fixtures", action="store_true", help="besides, a medium scene of half the length with a poster and a guard"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        choices=range(1, 9),
+        help="gateways at a time; frames_per_s is then of each beside others",
+    )
     parser.add_argument("--clips", type=Path, help="folder with real footage: " + ", ".join(CLIPS))
     parser.add_argument("--ultra-light", type=Path, help="the seed's detector, where the model cache has none")
     return parser.parse_args()
@@ -230,7 +268,7 @@ def main() -> None:
             console.print(f"without the policy seed: {error}")
             arguments.policies = [policy for policy in arguments.policies if policy != "seed"]
     began = time.monotonic()
-    figures: dict[str, Any] = {"scenes": run_scenes(arguments)}
+    figures: dict[str, Any] = {"jobs": arguments.jobs, "scenes": run_scenes(arguments)}
     if arguments.clips is not None:
         clips = [arguments.clips / name for name in CLIPS if (arguments.clips / name).is_file()]
         policies = [policy for policy in arguments.policies if policy in NAMED_POLICIES]

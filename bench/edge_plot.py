@@ -28,7 +28,8 @@ def draw(figures: dict[str, Any], path: Path) -> Path:
         _rates(left, scenes)
         _recalls(right, scenes)
     for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+        if axes.get_legend_handles_labels()[0]:  # nobody was asked for names
+            axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -84,7 +85,7 @@ def write_scene(
 ) -> None:
     """Composes into `folder`; all of it appears at once, when it is complete."""
     plan = make_plan(options, cast)
-    made = folder.with_name(folder.name + ".part")
+    made = folder.with_name(f"{folder.name}.{os.getpid()}.part")  # two benchmarks may want one scene
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     frames = Composer(plan, portraits).frames()
