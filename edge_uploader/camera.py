@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edge_uploader.capture.health import HealthOptions
 from edge_uploader.capture.sources import Frame, Source, SourceUnusable
+from edge_uploader.capture.watch import CameraWatch
 from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, worth
 from edge_uploader.selection.crops import Crop, CropOptions, Encoder, completeness, cut, long_axis_px
@@ -68,6 +70,7 @@ class CameraOptions:
     Attributes:
         low_confidence: weaker detections are dropped.
         min_face_px: faces smaller on the long axis are dropped.
+        health: what is made of the picture itself; None when it is not watched.
         every_frame: send every face at or above `tracker.high_confidence` of every frame: no tracker, no choice.
     """
 
@@ -76,6 +79,7 @@ class CameraOptions:
     low_confidence: float = 0.3
     min_face_px: int = 32
     every_frame: bool = False
+    health: HealthOptions | None = field(default_factory=HealthOptions)
     crops: CropOptions = field(default_factory=CropOptions)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     shots: BestShotOptions = field(default_factory=BestShotOptions)
@@ -89,6 +93,12 @@ class CameraStats:
         state: `waiting`, `running`, `finished`, `failed`.
         error: why it failed, or what is wrong at the moment.
         frames: looked at by the detector.
+        picture: `ok`, `frozen`, `black`, `blinded`, `covered`, `moved`; `unknown` where nothing was seen, or it is not
+            watched.
+        events: the newest troubles of stream, picture and clock, at their beginning and end (`at`, `kind`, `phase`,
+            `detail`), the newest last.
+        events_begun: how often each kind has begun.
+        frames_late: of a stream, not looked at since they were of the past: a recorder that caught up after a stall.
         detections: faces at or above the low threshold and the minimum size.
         tracks: confirmed ones; with `every_frame`, the crops.
         crops, bytes: put into the spool.
@@ -105,6 +115,10 @@ class CameraStats:
     frames_grabbed: int = 0
     frames_skipped: int = 0
     frames_dropped: int = 0
+    frames_late: int = 0
+    picture: str = "unknown"
+    events: list[dict[str, str]] = field(default_factory=list)
+    events_begun: dict[str, int] = field(default_factory=dict)
     images_unreadable: dict[str, int] = field(default_factory=dict)
     reconnects: int = 0
     detections: int = 0
@@ -172,6 +186,7 @@ class Camera:
         self._stop = threading.Event()
         self._stats = CameraStats(name, options.location)
         self._labels = telemetry.place(options.site, name)
+        self._watch = CameraWatch(name, source, options.health, self._labels)
 
     @property
     def name(self) -> str:
@@ -183,6 +198,8 @@ class Camera:
         stats.frames_grabbed, stats.frames_skipped = counts.grabbed, counts.skipped
         stats.frames_dropped, stats.reconnects = counts.dropped, counts.reconnects
         stats.images_unreadable = dict(counts.unreadable)
+        stats.frames_late, stats.picture = counts.late, self._watch.picture
+        stats.events, stats.events_begun = counts.events.to_json(), counts.events.begun
         if stats.state != "failed":
             stats.error = self._source.problem
         return stats
@@ -216,6 +233,7 @@ class Camera:
         try:
             for frame in self._source.frames():
                 began = time.perf_counter()
+                self._watch.look(frame)
                 self._process(frame)
                 self._stats.busy_s += time.perf_counter() - began
                 if self._stop.is_set():
