@@ -1,4 +1,4 @@
-"""A real RTSP camera for benchmarks and tests: `tests/rtsp_server.py` in a process that is killed, stopped and frozen."""
+"""A real RTSP camera for benchmarks and tests: `tests/rtsp_server.py` in a process that can be killed and stopped."""
 
 from __future__ import annotations
 
@@ -66,9 +66,8 @@ class RtspCamera:
         command = [SYSTEM_PYTHON, str(SERVER), str(self._video), "--port", str(self.port), "--keep", str(self._keep)]
         command += [part for name, value in self.options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], timeout_s)
-        if not readable or b"ready" not in self._process.stdout.readline():
+        said = self._process.stdout
+        if said is None or not select.select([said], [], [], timeout_s)[0] or b"ready" not in said.readline():
             self.kill()
             raise StoreUnavailable("the RTSP server did not come up")
         return time.monotonic()

@@ -5,8 +5,8 @@ gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad ffm
 
     /usr/bin/python3 tests/rtsp_server.py clip.mp4 --port 8554 --size 640x360 --fps 25
 
-It prints `ready rtsp://127.0.0.1:PORT/cam` when it listens. The file is encoded once, before that; afterwards the server
-only sends, so that it costs next to nothing beside what is tested. Signals:
+It prints `ready rtsp://127.0.0.1:PORT/cam` when it listens. The file is encoded once, before that; afterwards the
+server only sends, so that it costs next to nothing beside what is tested. Signals:
 
 - SIGUSR1: the picture freezes, or goes on; packets flow all the while.
 - SIGUSR2: no packets any more, or again; the connection stays open and RTSP is answered.
@@ -35,8 +35,20 @@ PAYLOADERS = {
 SEPARATORS = {"h264": b"\x00\x00\x00\x01\x09", "mjpeg": b"\xff\xd8\xff"}
 
 
-def encode(path: Path, codec: str, size: str, fps: float, gop: int) -> list[bytes]:
-    """The file as access units: H.264 with a key frame every `gop` pictures, or JPEGs."""
+def load(keep: Path | None, arguments: argparse.Namespace) -> list[bytes]:
+    """Access units, from the file where an earlier start has kept them, else encoded anew."""
+    if keep is not None and keep.is_file():
+        data = keep.read_bytes()
+    else:
+        data = encode(arguments.file, arguments.codec, arguments.size, arguments.fps, arguments.gop)
+        if keep is not None:
+            keep.write_bytes(data)
+    separator = SEPARATORS[arguments.codec]
+    return [separator + unit for unit in data.split(separator)[1:]]
+
+
+def encode(path: Path, codec: str, size: str, fps: float, gop: int) -> bytes:
+    """The file as H.264 with a key frame every `gop` pictures, or as JPEGs, end to end."""
     filters = [f"fps={fps}"] + ([f"scale={size.replace('x', ':')}"] if size else [])
     how = {
         "h264": f"-c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -bf 0 -g {gop} "
@@ -44,8 +56,7 @@ def encode(path: Path, codec: str, size: str, fps: float, gop: int) -> list[byte
         "mjpeg": "-c:v mjpeg -q:v 5 -pix_fmt yuvj420p -huffman default -f mjpeg",
     }[codec]
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-an", "-vf", ",".join(filters), *how.split(), "-"]
-    data = subprocess.run(command, check=True, capture_output=True).stdout
-    return [SEPARATORS[codec] + unit for unit in data.split(SEPARATORS[codec])[1:]]
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 class Player:
@@ -94,11 +105,12 @@ def main() -> None:
     parser.add_argument("--size", default="", help="WIDTHxHEIGHT")
     parser.add_argument("--fps", type=float, default=25.0)
     parser.add_argument("--gop", type=int, default=25)
+    parser.add_argument("--keep", type=Path, help="keep the encoded video here, for the next start")
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     arguments = parser.parse_args()
     Gst.init(None)
-    units = encode(arguments.file, arguments.codec, arguments.size, arguments.fps, arguments.gop)
+    units = load(arguments.keep, arguments)
     player = Player(units, arguments.codec, arguments.fps, arguments.gop)
 
     factory = GstRtspServer.RTSPMediaFactory()

@@ -109,7 +109,8 @@ class EventLog:
         told = f": {detail}" if detail else ""
         extra = {"action": "camera_event", "camera": self._camera, "kind": kind, "phase": phase}
         level = logging.INFO if phase == END else logging.WARNING
-        logger.log(level, "%s %s%s", kind, "is over" if phase == END else "reported", told, extra=extra)
+        camera = f"{self._camera}: " if self._camera else ""
+        logger.log(level, "%s%s%s%s", camera, kind, ", over" if phase == END else "", told, extra=extra)
         if phase == END:
             return
         self._begun[kind] += 1

@@ -53,7 +53,8 @@ after what the light took was given back. Measured: 0.97 to 1.05 in a corridor, 
 _UNLIKE: Final = 0.15
 """Moved: half of the blocks are less like the reference. Measured: at most 0.12 when shifted by 4 % of the width or
 turned by 8 degrees; 0.9 and more in a corridor, 0.19 and more in a crowd that fills the picture."""
-_RECENT_S: Final = 3.0
+_DOUBTFUL: Final = 0.3
+_RECENT_S: Final = 2.0
 _MEMORY_S: Final = 60.0
 _GAP_S: Final = 5.0
 
@@ -66,7 +67,7 @@ class HealthOptions:
         frozen_s: a camera whose picture has noise shows exactly the same for so long.
         still_s: the same for one whose picture is without noise between its changes, drawn or hard compressed: there
             nothing happening looks as a frozen picture does.
-        dark_s, blinded_s, covered_s, moved_s: the other kinds. Somebody who stands before the lens is gone again sooner.
+        dark_s, blinded_s, covered_s, moved_s: the other kinds. Who stands before the lens is gone again sooner.
         clear_s: all is well for so long before the trouble is over.
         settle_s: a view that was moved and stays so is taken for the new one.
         learn_s: looked at for so long before a view can be said to be covered or moved.
@@ -208,6 +209,9 @@ class _View:
         if self._reference is None or self._sharpness is None or self._reference.shape != now.shape:
             self.forget()
             self._reference, self._sharpness, self._contrast = now.copy(), block_std(now), contrast
+        elif self._learnt_s >= self._learn_s and self._alike(now, self._reference) < _DOUBTFUL:
+            # Perhaps it was moved: that is found out against what it was, which must not be lost meanwhile.
+            return
         self._looks += 1
         self._learnt_s += passed_s
         weight = max(1.0 / self._looks, min(1.0, passed_s / _MEMORY_S))
@@ -226,12 +230,16 @@ class _View:
         if self._blurred(now, contrast, sharpness):
             return COVERED
         # People pass, and are averaged away; what the camera is fixed to look at stays.
-        structured = block_std(reference) > _STRUCTURE
-        shown = np.count_nonzero(block_std(self._recent) > _STRUCTURE)
-        if min(np.count_nonzero(structured), shown) < _MIN_STRUCTURED:
+        if np.count_nonzero(block_std(self._recent) > _STRUCTURE) < _MIN_STRUCTURED:
             return OK
-        alike = block_likeness(self._recent, reference)[structured]
-        return MOVED if float(np.median(alike)) < _UNLIKE else OK
+        return MOVED if self._alike(self._recent, reference) < _UNLIKE else OK
+
+    def _alike(self, now: Map, reference: Map) -> float:
+        """Likeness of the blocks by which the view can be recognised, as a median; 1 where there are too few."""
+        structured = block_std(reference) > _STRUCTURE
+        if np.count_nonzero(structured) < _MIN_STRUCTURED:
+            return 1.0
+        return float(np.median(block_likeness(now, reference)[structured]))
 
     def _blurred(self, now: Map, contrast: float, sharpness: Map) -> bool:
         structured = sharpness > _STRUCTURE
@@ -251,6 +259,8 @@ class _View:
         (x, y), response = cv2.phaseCorrelate(self._reference, now, window)
         if response < 0.1:  # noqa: PLR2004 (less is chance: the views have nothing in common)
             return "to another view"
+        if max(abs(x) / width, abs(y) / height) < 0.02:  # noqa: PLR2004 (turned or zoomed about the middle)
+            return ""
         return f"by {100 * abs(x) / width:.0f} % of the width and {100 * abs(y) / height:.0f} % of the height"
 
 

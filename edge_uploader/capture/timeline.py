@@ -37,6 +37,9 @@ class Timeline:
             # Times that stand still, go back or leap: no times, or a new count of them.
             self._recent.clear()
             self._soonest_s, self._catching_up = None, False
+        elif self._recent and arrived_s - self._recent[-1][1] > _BEHIND_S:
+            # A stall says nothing of the pace of what follows it.
+            self._recent.clear()
         self._recent.append((stream_s, arrived_s))
         delay_s = arrived_s - stream_s
         if self._soonest_s is None or delay_s < self._soonest_s:
