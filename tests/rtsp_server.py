@@ -30,7 +30,7 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 CAPS = {"h264": "video/x-h264,stream-format=byte-stream,alignment=au", "mjpeg": "image/jpeg"}
 PAYLOADERS = {
     "h264": "h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1",
-    "mjpeg": "rtpjpegpay name=pay0 pt=26",
+    "mjpeg": "jpegparse ! rtpjpegpay name=pay0 pt=26",
 }
 SEPARATORS = {"h264": b"\x00\x00\x00\x01\x09", "mjpeg": b"\xff\xd8\xff"}
 

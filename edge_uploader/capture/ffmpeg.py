@@ -37,9 +37,12 @@ def prepare() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+# The log level is read at the first use of FFmpeg in the process, which may be somebody's VideoWriter.
+prepare()
+
+
 def open_file(path: Path) -> Capture:
     """Opens a video file, turned upright as its metadata says."""
-    prepare()
     return cv2.VideoCapture(str(path))  # type: ignore[return-value]
 
 
@@ -51,7 +54,6 @@ def open_capture(address: str | int, timeout_s: float) -> Capture:
     """
     if isinstance(address, int):
         return cv2.VideoCapture(address)  # type: ignore[return-value]
-    prepare()
     timeout_ms = int(timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     # One decoding thread: more of them hold a frame back each, and cost the same for each frame (docs/adr/0024).

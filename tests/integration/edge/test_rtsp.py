@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -168,7 +167,7 @@ def test_an_address_that_answers_and_says_nothing_is_given_up_in_time():
 
 def test_hundreds_of_reconnections_leave_nothing_behind(camera):
     def held():
-        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+        return tuple(len(list(Path(f"/proc/self/{what}").iterdir())) for what in ("fd", "task"))
 
     levels = []
     for number in range(12):
