@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edge_uploader.capture.ahead import read_ahead
+from edge_uploader.capture.health import HealthOptions
 from edge_uploader.capture.sources import Frame, Source, SourceUnusable, VideoFile
+from edge_uploader.capture.watch import CameraWatch
 from edge_uploader.delivery.order import DEFAULT_PRIORITY, GOOD_WORTH, PRIORITIES
 from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.selection.best_shot import BestShotOptions
@@ -76,6 +78,7 @@ class CameraOptions:
     Attributes:
         low_confidence: weaker detections are dropped.
         min_face_px: faces smaller on the long axis are dropped.
+        health: what is made of the picture itself; None when it is not watched.
         every_frame: send every face at or above `tracker.high_confidence` of every frame: no tracker, no choice.
         priority: of its crops, 1 to 9.
         live: its frames do not wait: at the spool's bound the least valuable crops give way. A recording waits.
@@ -89,6 +92,7 @@ class CameraOptions:
     every_frame: bool = False
     priority: int = DEFAULT_PRIORITY
     live: bool = False
+    health: HealthOptions | None = field(default_factory=HealthOptions)
     crops: CropOptions = field(default_factory=CropOptions)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     shots: BestShotOptions = field(default_factory=BestShotOptions)
@@ -111,6 +115,12 @@ class CameraStats:
         frames: worked on: those that the frame rate asked for, less those that a stream dropped.
         detector_runs: frames that the detector looked at.
         frames_without_look: the others, by the reason: `still`, nothing moved; `load`, the machine is behind.
+        picture: `ok`, `frozen`, `black`, `blinded`, `covered`, `moved`; `unknown` where nothing was seen, or it is not
+            watched.
+        events: the newest troubles of stream, picture and clock, at their beginning and end (`at`, `kind`, `phase`,
+            `detail`), the newest last.
+        events_begun: how often each kind has begun.
+        frames_late: of a stream, not looked at since they were of the past: a recorder that caught up after a stall.
         detections: faces at or above the low threshold and the minimum size.
         tracks, rejoined, cuts, repeats, held_back, usable, unusable: see `selection.follow.FollowCounts`; with
             `every_frame`, tracks are the crops.
@@ -131,6 +141,10 @@ class CameraStats:
     frames_grabbed: int = 0
     frames_skipped: int = 0
     frames_dropped: int = 0
+    frames_late: int = 0
+    picture: str = "unknown"
+    events: list[dict[str, str]] = field(default_factory=list)
+    events_begun: dict[str, int] = field(default_factory=dict)
     images_unreadable: dict[str, int] = field(default_factory=dict)
     reconnects: int = 0
     detections: int = 0
@@ -206,6 +220,7 @@ class Camera:
         self._stop = threading.Event()
         self._stats = CameraStats(name, options.location)
         self._labels = telemetry.place(options.site, name)
+        self._watch = CameraWatch(name, source, options.health, self._labels)
 
     @property
     def name(self) -> str:
@@ -223,6 +238,8 @@ class Camera:
         stats.unusable = dict(followed.unusable)
         if not self._every:
             stats.tracks = followed.tracks
+        stats.frames_late, stats.picture = counts.late, self._watch.picture
+        stats.events, stats.events_begun = counts.events.to_json(), counts.events.begun
         if stats.state != "failed":
             stats.error = self._source.problem
         return stats
@@ -256,6 +273,7 @@ class Camera:
         try:
             for frame in self._frames():
                 began = time.perf_counter()
+                self._watch.look(frame)
                 self._process(frame)
                 self._stats.busy_s += time.perf_counter() - began
                 if self._stop.is_set():

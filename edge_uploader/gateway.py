@@ -19,6 +19,8 @@ from typing import Any
 
 from edge_uploader.annotate import Annotator
 from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats, Observer
+from edge_uploader.capture.fairness import shared_fairly
+from edge_uploader.capture.health import HealthOptions
 from edge_uploader.capture.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
 from edge_uploader.capture.streams import LiveSource, StreamOptions
 from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
@@ -231,7 +233,7 @@ def build_gateway(
     from shared.vision.quality import assess
 
     _check_ids(settings, specs)
-    make_detector = detector_factory or partial(load_edge_detector, settings)
+    make_detector = shared_fairly(detector_factory or partial(load_edge_detector, settings), len(specs))
     if annotate is not None and observe is None:
         observe = partial(_annotator, settings, annotate)
     run = secrets.token_hex(4)
@@ -306,6 +308,7 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
         every_frame=settings.edge_every_frame,
         priority=spec.priority,
         live=is_live(spec.source),
+        health=HealthOptions(frozen_s=settings.edge_frozen_s) if settings.edge_watch_picture else None,
         crops=crop_options(settings),
         tracker=TrackerOptions(high_confidence=settings.edge_high_confidence, max_age_s=settings.edge_track_max_age_s),
         shots=BestShotOptions(

@@ -174,7 +174,17 @@ class EdgeSettings(StoreSettings):
         10.0, gt=0, le=300, description="A stream that gives no frame for this long is opened again."
     )
     edge_stream_backoff_max_s: float = Field(
-        30.0, gt=0, le=3_600, description="Longest wait between two attempts to open a stream."
+        30.0,
+        gt=0,
+        le=3_600,
+        description="Longest wait between two attempts to open a stream. A camera that was there in the last ten "
+        "minutes is asked every 5 s at least.",
+    )
+    edge_watch_picture: bool = Field(
+        True, description="Report pictures that are frozen, black, blinded, covered or moved. Off for PTZ on patrol."
+    )
+    edge_frozen_s: float = Field(
+        20.0, ge=2, le=3_600, description="A picture that has not changed at all for this long is frozen."
     )
     edge_stream_give_up_s: float = Field(
         0.0, ge=0, description="A stream that gave no frame for this long is given up. 0: never."

@@ -128,6 +128,12 @@ EDGE_FACES = Counter("facerelay.edge.faces", "{face}", "Faces seen in them.", "s
 EDGE_CROPS = Counter("facerelay.edge.crops", "{crop}", "Crops put into the spool.", "site", "camera")
 EDGE_LOST = Counter("facerelay.edge.lost", "{crop}", "Crops that found no room before the end.", "site", "camera")
 EDGE_UP = Gauge("facerelay.edge.camera.up", "1", "1 while the camera gives frames.", "site", "camera")
+EDGE_PICTURE = Gauge(
+    "facerelay.edge.picture.ok", "1", "1 while the picture is as it should be, 0 while it is not.", "site", "camera"
+)
+EDGE_EVENTS = Counter(
+    "facerelay.edge.events", "{event}", "Troubles of streams, pictures and the clock.", "site", "camera", "kind"
+)
 EDGE_UPLOADED = Counter("facerelay.edge.uploaded", "{crop}", "Crops that the store has acknowledged.")
 EDGE_UPLOADED_BYTES = Counter("facerelay.edge.uploaded.size", "By", "Their images.")
 EDGE_RETRIES = Counter("facerelay.edge.retries", "{attempt}", "Attempts to send that failed and were repeated.")

@@ -1,12 +1,14 @@
-"""What all tests share: where the reference photographs are, and what happens without them."""
+"""What all tests share: where the reference photographs are, and what happens without them, or without a camera."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bench.rtsp_camera import PACKAGES, available
 from tests.servers import cosmos_db_server, storage_server
 
 __all__ = ["cosmos_db_server", "storage_server"]
@@ -16,26 +18,42 @@ REQUIRE_SHARED = os.environ.get("FACERELAY_REQUIRE_SHARED") == "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what needs the reference photographs when they are missing, with one line that says so.
+    """Leaves out what needs the reference photographs, or an RTSP server, when they are missing, with a line each.
 
     Under FACERELAY_REQUIRE_SHARED=1 such a test runs, and fails.
     """
-    if SHARED_DATA.is_dir() or REQUIRE_SHARED:
+    if REQUIRE_SHARED:
         return
-    left_out = [item for item in items if item.get_closest_marker("shared_data")]
-    if left_out:
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
-        config.stash[LEFT_OUT] = len(left_out)
+    _leave_out(
+        config,
+        items,
+        "shared_data",
+        lambda: SHARED_DATA.is_dir(),
+        "the reference photographs are not beside this checkout",
+    )
+    _leave_out(
+        config, items, "rtsp", available, f"there is no RTSP server here (on Debian: apt-get install {PACKAGES})"
+    )
 
 
-LEFT_OUT: pytest.StashKey[int] = pytest.StashKey()
+def _leave_out(
+    config: pytest.Config, items: list[pytest.Item], marker: str, there: Callable[[], bool], reason: str
+) -> None:
+    marked = [item for item in items if item.get_closest_marker(marker)]
+    if not marked or there():
+        return
+    items[:] = [item for item in items if item not in marked]
+    config.hook.pytest_deselected(items=marked)
+    config.stash.setdefault(LEFT_OUT, []).append(f"{len(marked)} tests left out: {reason}")
+
+
+LEFT_OUT: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Says what was left out."""
-    if count := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"{count} tests left out: the reference photographs are not beside this checkout")
+    for line in config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from typing import Final, Protocol
 import cv2
 import numpy as np
 
+from edge_uploader.capture.events import EventLog
+from edge_uploader.capture.ffmpeg import Capture, open_file
 from shared.domain import UInt8Array, require_utc, utc_now
 from shared.errors import InvalidImage, InvalidInput
 from shared.ports import Clock
@@ -62,15 +64,19 @@ class SourceCounts:
         grabbed: frames that the source delivered.
         skipped: passed over on purpose, for the frame rate asked for.
         dropped: of a live source, lost because the detector was busy.
+        late: of a live source, from the past: a recorder that caught up after a stall.
         unreadable: images that could not be decoded, by reason.
         reconnects: how often a stream was opened again.
+        events: what happened to the source, and to its picture.
     """
 
     grabbed: int = 0
     skipped: int = 0
     dropped: int = 0
+    late: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
     reconnects: int = 0
+    events: EventLog = field(default_factory=EventLog)
 
 
 class Source(Protocol):
@@ -180,7 +186,7 @@ class VideoFile:
     def _play(self, offset_s: float) -> Iterator[Frame]:
         if not self._path.is_file():
             raise SourceUnusable(f"no video file at {self._path}")
-        capture = cv2.VideoCapture(str(self._path))
+        capture = open_file(self._path)
         try:
             fps = capture.get(cv2.CAP_PROP_FPS)
             fps = fps if 0 < fps < 1_000 else _DEFAULT_FPS
@@ -206,9 +212,7 @@ class VideoFile:
         finally:
             capture.release()
 
-    def _frame(
-        self, capture: cv2.VideoCapture, index: int, position_s: float, offset_s: float, start: datetime
-    ) -> Frame | None:
+    def _frame(self, capture: Capture, index: int, position_s: float, offset_s: float, start: datetime) -> Frame | None:
         if not self._sampler.wants(offset_s + position_s):
             self.counts.skipped += 1
             return None

@@ -7,37 +7,29 @@ not a growing past. When frames stop coming the stream is opened again, with wai
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
 
+from edge_uploader.capture.events import LOST
+from edge_uploader.capture.ffmpeg import Capture, open_capture
 from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
-from shared.domain import UInt8Array, utc_now
+from edge_uploader.capture.timeline import Timeline
+from shared.domain import utc_now
 from shared.ports import Clock
 
 logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.5
 _STEADY_S = 5.0
-
-
-class Capture(Protocol):
-    """The part of `cv2.VideoCapture` that is used here."""
-
-    def isOpened(self) -> bool: ...  # OpenCV's name
-
-    def grab(self) -> bool: ...
-
-    def retrieve(self) -> tuple[bool, UInt8Array]: ...
-
-    def release(self) -> None: ...
+_NEAR_S = 600.0
+_NEAR_WAIT_S = 5.0
+_CLOSE_S = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +38,7 @@ class StreamOptions:
 
     Attributes:
         timeout_s: of opening, and of a read.
-        backoff_max_s: longest wait between two attempts.
+        backoff_max_s: longest wait between two attempts; while a camera was there in the last ten minutes, 5 s at most.
         give_up_s: without a frame for so long, it has ended; 0 for never.
     """
 
@@ -80,17 +72,6 @@ def public_name(address: str | int) -> str:
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
-def open_capture(address: str | int, timeout_s: float) -> Capture:
-    """Opens a stream with FFmpeg (RTSP over TCP: over UDP a lost packet smears the picture), or a webcam."""
-    if isinstance(address, int):
-        return cv2.VideoCapture(address)  # type: ignore[return-value]
-    # OpenCV takes FFmpeg's options from nowhere else; one value suits every camera of this process.
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
-    timeout_ms = int(timeout_s * 1000)
-    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)  # type: ignore[return-value]
-
-
 class LiveSource:
     """A stream or a webcam.
 
@@ -114,6 +95,8 @@ class LiveSource:
         self.problem: str | None = None
         self._address, self._name, self._sampler = address, public_name(address), sampler
         self._options, self._clock, self._opener = options or StreamOptions(), clock, opener
+        # Only RTP says when a frame was taken; over HTTP, FFmpeg makes times up.
+        self._timed = isinstance(address, str) and address.lower().startswith("rtsp")
         self._closed = threading.Event()
         self._arrived = threading.Condition()
         self._latest: Frame | None = None
@@ -140,7 +123,8 @@ class LiveSource:
                 yield frame
         finally:
             self.close()
-            reader.join(self._options.timeout_s)
+            # A read that hangs is left behind: FFmpeg ends it when its time is up, and the thread releases what it has.
+            reader.join(_CLOSE_S)
 
     def _read(self) -> None:
         """The reading thread: keeps the stream open until it is closed or given up."""
@@ -149,7 +133,7 @@ class LiveSource:
         try:
             while not self._closed.is_set():
                 opened = time.monotonic()
-                delivered = self._read_once(began)
+                delivered = self._read_once(began, last_frame)
                 if delivered is not None:
                     last_frame = delivered
                     # A stream that breaks off right after it was opened must not be called again without a wait.
@@ -158,7 +142,7 @@ class LiveSource:
                 silent_s = time.monotonic() - last_frame
                 if self._closed.is_set() or 0 < self._options.give_up_s <= silent_s:
                     return
-                self._wait(attempt)
+                self._wait(attempt, silent_s)
         except Exception:
             # The edge of the thread: whatever OpenCV throws is this camera's problem alone.
             logger.exception("reading failed", extra={"action": "stream_error"})
@@ -168,37 +152,55 @@ class LiveSource:
                 self._ended = True
                 self._arrived.notify_all()
 
-    def _wait(self, attempt: int) -> None:
-        wait_s = backoff_s(attempt, self._options.backoff_max_s, random.random())  # noqa: S311 (not a secret)
-        if attempt == 1:
-            logger.warning("%s; trying again until it answers", self.problem, extra={"action": "stream_lost"})
+    def _wait(self, attempt: int, silent_s: float) -> None:
+        """Waits before the next attempt: never for long while the camera was there a short while ago."""
+        longest_s = self._options.backoff_max_s
+        if silent_s < _NEAR_S:
+            longest_s = min(longest_s, _NEAR_WAIT_S)
         self.counts.reconnects += 1
-        self._closed.wait(wait_s)
+        self._closed.wait(backoff_s(attempt, longest_s, random.random()))  # noqa: S311 (not a secret)
 
-    def _read_once(self, began: float) -> float | None:
+    def _lost(self, problem: str) -> None:
+        self.problem = problem
+        self.counts.events.begin(LOST, f"{problem}; trying again until it answers")
+
+    def _read_once(self, began: float, last_frame: float) -> float | None:
         """Opens the stream and reads until it fails: when the last frame came (monotonic), or None without any."""
         capture = self._opener(self._address, self._options.timeout_s)
         delivered: float | None = None
+        timeline = Timeline()
         try:
             if not capture.isOpened():
-                self.problem = f"{self._name} cannot be opened"
+                if not self._closed.is_set():
+                    self._lost(f"{self._name} cannot be opened")
                 return None
-            while not self._closed.is_set() and capture.grab():
+            while not self._closed.is_set() and self._grab(capture):
                 delivered = time.monotonic()
                 if self.problem is not None:
-                    logger.info("%s answers again", self._name, extra={"action": "stream_back"})
                     self.problem = None
-                self._take(capture, delivered - began)
+                    self.counts.events.end(LOST, f"answers again after {delivered - last_frame:.1f} s")
+                self._take(capture, timeline, delivered - began)
             if not self._closed.is_set():
-                self.problem = f"{self._name} stopped giving frames"
+                self._lost(f"{self._name} stopped giving frames")
             return delivered
         finally:
             capture.release()
 
-    def _take(self, capture: Capture, position_s: float) -> None:
+    def _grab(self, capture: Capture) -> bool:
+        """The next frame; False when none came in time.
+
+        OpenCV answers a read that timed out with the frames that the decoder still holds, one for each further timeout.
+        """
+        asked = time.monotonic()
+        return capture.grab() and time.monotonic() - asked < 0.95 * self._options.timeout_s
+
+    def _take(self, capture: Capture, timeline: Timeline, position_s: float) -> None:
         """Decodes a frame that is wanted and puts it where the consumer finds it, over the one it has not taken."""
         index = self.counts.grabbed
         self.counts.grabbed += 1
+        if self._timed and timeline.is_late(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0, position_s):
+            self.counts.late += 1
+            return
         if not self._sampler.wants(position_s):
             self.counts.skipped += 1
             return

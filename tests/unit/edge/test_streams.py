@@ -36,6 +36,9 @@ class ScriptedCapture:
     def retrieve(self):
         return True, picture()
 
+    def get(self, prop):
+        return 0.0
+
     def release(self):
         self.released = True
 
@@ -88,7 +91,7 @@ def test_while_it_is_away_the_problem_is_named_without_the_password(caplog):
     assert not reader.is_alive()
     assert source.problem == "rtsp://cam/1 cannot be opened"
     assert "geheim" not in caplog.text
-    assert [r.action for r in caplog.records].count("stream_lost") == 1, "an outage is said once"
+    assert [r.action for r in caplog.records].count("camera_event") == 1, "an outage is said once"
 
 
 def test_it_is_given_up_when_that_is_asked_for():

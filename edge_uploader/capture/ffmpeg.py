@@ -1,0 +1,60 @@
+"""OpenCV's FFmpeg, as this project wants it: quiet, RTSP over TCP, with time limits that hold.
+
+OpenCV takes FFmpeg's options from the process's environment and nowhere else; what an operator has set there stands.
+They are read when a capture is opened, the log level when the first one is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+
+from shared.domain import UInt8Array
+
+
+class Capture(Protocol):
+    """The part of `cv2.VideoCapture` that is used here."""
+
+    def isOpened(self) -> bool: ...  # OpenCV's name
+
+    def grab(self) -> bool: ...
+
+    def retrieve(self) -> tuple[bool, UInt8Array]: ...
+
+    def get(self, prop: int) -> float: ...
+
+    def release(self) -> None: ...
+
+
+def prepare() -> None:
+    """Sets what OpenCV reads from the environment, where nobody has."""
+    # Over UDP a lost packet smears the picture. One value suits every camera of this process.
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    # AV_LOG_QUIET: a packet that cannot be decoded is no line on an operator's screen; what matters is an event.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+# The log level is read at the first use of FFmpeg in the process, which may be somebody's VideoWriter.
+prepare()
+
+
+def open_file(path: Path) -> Capture:
+    """Opens a video file, turned upright as its metadata says."""
+    return cv2.VideoCapture(str(path))  # type: ignore[return-value]
+
+
+def open_capture(address: str | int, timeout_s: float) -> Capture:
+    """Opens a stream with FFmpeg, or a webcam.
+
+    Args:
+        timeout_s: of opening, and of a read.
+    """
+    if isinstance(address, int):
+        return cv2.VideoCapture(address)  # type: ignore[return-value]
+    timeout_ms = int(timeout_s * 1000)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
+    # One decoding thread: more of them hold a frame back each, and cost the same for each frame (docs/adr/0024).
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*limits, cv2.CAP_PROP_N_THREADS, 1])  # type: ignore[return-value]
