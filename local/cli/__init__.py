@@ -7,6 +7,7 @@ import os
 import typer
 
 from local.cli import alerts, edge, enroll, gallery, groups, migration, models, people, poison, recognize, token
+from local.cli.bandwidth import bandwidth
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.evaluate import evaluate
@@ -27,6 +28,7 @@ app.add_typer(enroll.app, name="enroll")
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(recognize.app, name="recognize")
 app.command()(edge.extract)
+app.command()(bandwidth)
 app.command()(people.train)
 app.command()(people.people)
 app.command()(people.remove)
