@@ -18,6 +18,8 @@ from shared.domain import UNKNOWN, UInt8Array
 RED: Final = (220, 50, 47)
 BLUE: Final = (38, 110, 220)
 GREEN: Final = (40, 160, 70)
+WHITE: Final = (245, 245, 245)
+"""A face that nobody was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,20 @@ import os
 
 import typer
 
-from local.cli import alerts, edge, enroll, gallery, groups, migration, models, people, poison, recognize, token
+from local.cli import (
+    alerts,
+    edge,
+    enroll,
+    gallery,
+    groups,
+    migration,
+    models,
+    people,
+    poison,
+    recognize,
+    recognize_folder,
+    token,
+)
 from local.cli.bandwidth import bandwidth
 from local.cli.bench import bench
 from local.cli.demo import demo
@@ -27,6 +40,7 @@ models.app.command()(migration.migration)
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(recognize.app, name="recognize")
+recognize.app.command()(recognize_folder.folder)
 app.command()(edge.extract)
 app.command()(bandwidth)
 app.command()(people.train)
