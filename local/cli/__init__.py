@@ -10,6 +10,7 @@ from local.cli import (
     alerts,
     edge,
     enroll,
+    enroll_turn,
     gallery,
     groups,
     migration,
@@ -24,6 +25,7 @@ from local.cli.bandwidth import bandwidth
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.evaluate import evaluate
+from local.cli.extract import extract
 from local.cli.serve import serve
 
 app = typer.Typer(
@@ -38,10 +40,12 @@ app.add_typer(models.app, name="models")
 models.app.command()(migration.migrate)
 models.app.command()(migration.migration)
 app.add_typer(enroll.app, name="enroll")
+enroll.app.command()(enroll_turn.video)
+enroll.app.command()(enroll_turn.camera)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(recognize.app, name="recognize")
 recognize.app.command()(recognize_folder.folder)
-app.command()(edge.extract)
+app.command()(extract)
 app.command()(bandwidth)
 app.command()(people.train)
 app.command()(people.people)
