@@ -179,7 +179,6 @@ make_environment() {
   run "$pip" -m pip install "${options[@]}" --no-deps "${wheel:-$source_dir}"
   # The list that the version brings: another version may need other libraries.
   run "$pip" -m pip install "${options[@]}" --only-binary=:all: -r "$(requirements "$target")"
-  run "$pip" -m pip check --disable-pip-version-check --quiet || true
   run "$target/bin/facerelay" --help >/dev/null
 }
 
@@ -312,7 +311,7 @@ put_in_place() {
   if healthy; then
     [[ -z $before ]] || point previous "$before"
     remove_old
-    say "$version is in place"
+    finished "$version"
     return 0
   fi
   [[ -n $before ]] || die "$version does not get healthy; look at: journalctl -u $UNIT"
@@ -321,6 +320,10 @@ put_in_place() {
   start || true
   healthy || die "$before does not get healthy either; look at: journalctl -u $UNIT"
   die "$version was taken back; $before runs. $base/$version is kept for a look"
+}
+
+finished() {
+  if $dry_run; then say "nothing was changed: this was a dry run"; else say "$1 is in place"; fi
 }
 
 # The one that runs and the one before it stay.
@@ -343,7 +346,7 @@ rollback() {
   point previous "$now"
   start
   healthy || die "$before does not get healthy; look at: journalctl -u $UNIT"
-  say "$before is in place"
+  finished "$before"
 }
 
 uninstall() {

@@ -93,7 +93,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestReader:
     def reader(self) -> HeadTurnReader:
-        return HeadTurnReader(QualityGate(min_size_px=10, min_sharpness=0, min_confidence=0.0), detector=ColourDetector())
+        return HeadTurnReader(
+            QualityGate(min_size_px=10, min_sharpness=0, min_confidence=0.0), detector=ColourDetector()
+        )
 
     def test_only_what_is_near_enough_is_used(self, clip: Path) -> None:
         said: list[str] = []
