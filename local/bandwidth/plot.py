@@ -28,7 +28,7 @@ def save_plot(report: BandwidthReport, path: Path) -> None:
     bytes_axes, faces_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _bytes_over_time(bytes_axes, report)
     _faces_over_time(faces_axes, report)
-    figure.suptitle(f"{report.video.name}: {report.density} density")
+    figure.suptitle(f"{report.video.name}: {report.density} density", parse_math=False)  # names are anybody's
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

@@ -62,7 +62,7 @@ def test_systemd_takes_the_unit_and_thinks_well_of_it(tmp_path: Path) -> None:
     done = subprocess.run([analyse, "verify", str(copy)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and UNIT.name not in done.stderr, done.stderr
     done = subprocess.run(
-        [analyse, "security", "--offline=true", "--threshold=25", str(copy)], capture_output=True, text=True, timeout=60
+        [analyse, "security", "--offline=true", "--threshold=22", str(copy)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout[-300:]
 
