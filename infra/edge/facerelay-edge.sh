@@ -12,6 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
 readonly UNIT=facerelay-edge.service
+readonly UNPACK='import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("edge_uploader/requirements.txt"))'
 
 action=""
 wheel=""
@@ -176,16 +177,16 @@ make_environment() {
   run mkdir -p "$base"
   run "$python" -m venv "$target"
   pip=$target/bin/python
-  run "$pip" -m pip install "${options[@]}" --no-deps "${wheel:-$source_dir}"
+  if [[ $wheel != *.whl ]]; then
+    run "$pip" -m pip wheel "${options[@]}" --no-deps --wheel-dir "$target/wheel" "${wheel:-$source_dir}"
+    wheel=$(find "$target/wheel" -name 'facerelay-*.whl' 2>/dev/null | head -n 1)
+    wheel=${wheel:-$target/wheel/facerelay-VERSION.whl}
+  fi
   # The list that the version brings: another version may need other libraries.
-  run "$pip" -m pip install "${options[@]}" --only-binary=:all: -r "$(requirements "$target")"
+  run "$pip" -c "$UNPACK" "$wheel" "$target/requirements.txt"
+  run "$pip" -m pip install "${options[@]}" --only-binary=:all: -r "$target/requirements.txt"
+  run "$pip" -m pip install "${options[@]}" --no-deps "$wheel"
   run "$target/bin/facerelay" --help >/dev/null
-}
-
-requirements() {
-  local found
-  found=$(find "$1" -path '*/site-packages/edge_uploader/requirements.txt' 2>/dev/null | head -n 1)
-  printf '%s' "${found:-$1/lib/pythonX/site-packages/edge_uploader/requirements.txt}"
 }
 
 prepare() {
