@@ -13,6 +13,10 @@ from shared.errors import ConfigurationError, InvalidInput, StoreUnavailable
 DEFAULT_URL = "http://127.0.0.1:7071"
 TRAIN_TIMEOUT_S = 1_000.0
 POLL_S = 0.5
+CONNECTIONS = 64
+"""Kept open at most; commands that send in parallel use as many as they have requests under way."""
+MOST_WAITS, LONGEST_WAIT_S = 10, 60.0
+"""How often, and how long each time, a call waits when the service says that it was asked too often."""
 
 
 class Client:
@@ -28,6 +32,8 @@ class Client:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS))
         if token:
             self._session.auth = _Bearer(token)
 
@@ -48,13 +54,18 @@ class Client:
             ) from error
 
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """One request whose answer must be a success, as JSON.
+        """One request whose answer must be a success, as JSON. Waits when the service says that it is too often.
 
         Raises:
             InvalidInput: the service refused it; the message is the service's own.
             StoreUnavailable: it could not do it now.
         """
         answer = self.request(method, path, **arguments)
+        for _ in range(MOST_WAITS):
+            if answer.status_code != requests.codes.too_many_requests:
+                break
+            time.sleep(_wait_s(answer))
+            answer = self.request(method, path, **arguments)
         document = _json(answer)
         if answer.ok:
             return document
@@ -95,6 +106,10 @@ class Client:
         query = {"include_rejected": "true"}
         return self.call("POST", "/face-recognition/get-results", files={"image": image}, params=query)
 
+    def receive_only(self, image: bytes) -> None:
+        """Sends an image that the service reads and does nothing with."""
+        self.call("POST", "/face-recognition/dry-run", files={"image": image})
+
     def check_gallery(self) -> dict[str, Any]:
         """What a training would leave out, as `/api/v1/gallery/check` tells it."""
         return self.call("GET", "/api/v1/gallery/check", timeout_s=TRAIN_TIMEOUT_S)
@@ -127,6 +142,12 @@ class _Bearer(requests.auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _wait_s(answer: requests.Response) -> float:
+    """What `Retry-After` asks for, in seconds; 1 when it does not say."""
+    said = answer.headers.get("Retry-After", "")
+    return min(float(said), LONGEST_WAIT_S) if said.isdigit() else 1.0
 
 
 def _quoted(name: str) -> str:

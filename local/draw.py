@@ -18,6 +18,8 @@ from shared.domain import UNKNOWN, UInt8Array
 RED: Final = (220, 50, 47)
 BLUE: Final = (38, 110, 220)
 GREEN: Final = (40, 160, 70)
+WHITE: Final = (245, 245, 245)
+"""A face that nobody was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,18 @@ def draw_boxes(image: UInt8Array, boxes: Sequence[Box]) -> UInt8Array:
         draw.rectangle(item.box, outline=item.colour, width=stroke)
         if item.text:
             _caption(draw, item, font)
+    return np.asarray(canvas)
+
+
+def corner_text(image: UInt8Array, text: str, colour: tuple[int, int, int]) -> UInt8Array:
+    """A copy of an RGB image with `text` in its upper right corner."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    size = max(16, canvas.height // 14)
+    x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=ImageFont.load_default(size=size))
+    left, top = canvas.width - (x1 - x0) - size, size // 2
+    draw.rectangle((left - 6, top - 2, left + x1 + 6, top + y1 + 6), fill=(20, 20, 20))
+    draw.text((left, top), text, font=ImageFont.load_default(size=size), fill=colour)
     return np.asarray(canvas)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -16,6 +17,7 @@ from edge_uploader.settings import EdgeSettings
 from functions.enroll.service import crop_to_face
 from local.head_turn import View
 from shared.domain import Face, Float32Array, UInt8Array
+from shared.errors import InvalidInput
 from shared.ports import Detector
 from shared.vision.decode import encode_jpeg
 from shared.vision.quality import QualityGate, assess
@@ -29,6 +31,8 @@ MAX_FACE_PX: Final = 320
 RIVAL_SHARE: Final = 0.5
 """A second face from this share of the first one's height is another person, and not the background."""
 LOOK_PX: Final = 24
+REC: Final = "REC"
+TOO_FAR: Final = "too_far"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,49 @@ class Limits:
 
     Attributes:
         seconds: of the source, from its first frame with a face.
-        patience_s: until there is a first face.
+        patience_s: until there is a first face, near enough.
+        min_share: of the picture that the face must fill before it begins, 0 to 1; what is farther later is not used.
+        countdown_s: from then on until it begins.
     """
 
     seconds: float
     patience_s: float = 30.0
+    min_share: float = 0.0
+    countdown_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Recording:
+    """Where a recording is.
+
+    Attributes:
+        near_s: position of the first frame with a face that was near enough; None before.
+        largest_share: the most of a picture that a face filled, 0 to 1.
+        says: for the person before the camera: `come closer`, the seconds left, or `REC`.
+    """
+
+    limits: Limits
+    near_s: float | None = None
+    largest_share: float = 0.0
+    says: str = ""
+
+    def take(self, at_s: float, share: float | None) -> bool:
+        """Whether a frame counts, at `at_s` in the source, in which the face fills `share`; None for no face."""
+        self.largest_share = max(self.largest_share, share or 0.0)
+        if self.near_s is None and share is not None and share >= self.limits.min_share:
+            self.near_s = at_s
+        if self.near_s is None:
+            self.says = "come closer" if share is not None else "no face"
+            return self.limits.min_share == 0.0  # a clip without a face is told from one without a frame
+        left_s = self.limits.countdown_s - (at_s - self.near_s)
+        self.says = f"{math.ceil(left_s)}" if left_s > 0 else REC
+        return left_s <= 0
+
+    def over(self, at_s: float, waited_s: float) -> bool:
+        """Whether it has lasted long enough, or nobody came."""
+        if self.near_s is None:
+            return max(at_s, waited_s) >= self.limits.patience_s
+        return at_s - self.near_s - self.limits.countdown_s >= self.limits.seconds
 
 
 class HeadTurnReader:
@@ -59,32 +101,47 @@ class HeadTurnReader:
         self._gate = gate
         self._detector = detector or load_edge_detector(self._settings)
 
-    def read(self, source: str, limits: Limits, on_view: Callable[[View], None] = lambda view: None) -> list[View]:
+    def read(
+        self,
+        source: str,
+        limits: Limits,
+        on_view: Callable[[View], None] = lambda view: None,
+        on_frame: Callable[[Frame, View, str], bool] = lambda frame, view, says: True,
+    ) -> list[View]:
         """The measured frames.
 
         Args:
             source: a video file, a folder of images, an address, or a webcam's number.
-            on_view: called with each.
+            on_view: called with each that counts.
+            on_frame: called with every frame and what to say to the person; False ends it.
 
         Raises:
             SourceUnusable: it cannot be opened, or breaks off.
+            InvalidInput: nobody came near enough.
         """
         opened = open_source(source, self._settings)
         views: list[View] = []
-        began, first_s = time.monotonic(), None
+        began, recording = time.monotonic(), Recording(limits)
         try:
             for frame in opened.frames():
                 view = self.measure(frame)
-                views.append(view)
-                on_view(view)
-                if first_s is None and view.box is not None:
-                    first_s = frame.position_s
-                if first_s is not None and frame.position_s - first_s >= limits.seconds:
+                share = share_of(view.box, frame.image)
+                if recording.take(frame.position_s, share):
+                    if share is not None and share < limits.min_share:
+                        view = replace(view, refused=TOO_FAR)
+                    views.append(view)
+                    on_view(view)
+                if not on_frame(frame, view, recording.says):
                     break
-                if first_s is None and max(frame.position_s, time.monotonic() - began) >= limits.patience_s:
+                if recording.over(frame.position_s, time.monotonic() - began):
                     break
         finally:
             opened.close()
+        if not views and recording.near_s is None and recording.largest_share:
+            raise InvalidInput(
+                f"the face filled {recording.largest_share:.1%} of the picture at most, and "
+                f"{limits.min_share:.0%} are asked for: come closer, or give a smaller --min-share"
+            )
         return views
 
     def measure(self, frame: Frame) -> View:
@@ -104,6 +161,18 @@ class HeadTurnReader:
             refused = "several_faces"
         jpeg = encode_jpeg(_cut(frame.image, largest)) if refused is None else b""
         return View(name, frame.position_s, refused, largest.box, quality, look_of(frame.image, largest), jpeg)
+
+
+def share_of(box: Float32Array | None, image: UInt8Array) -> float | None:
+    """How much of the picture (H, W, 3) a face's box (xyxy) fills, 0 to 1; None without one.
+
+    >>> share_of(np.float32([0, 0, 50, 50]), np.zeros((100, 100, 3), np.uint8))
+    0.25
+    """
+    if box is None:
+        return None
+    x1, y1, x2, y2 = (float(edge) for edge in box)
+    return (x2 - x1) * (y2 - y1) / float(image.shape[0] * image.shape[1])
 
 
 def _cut(image: UInt8Array, face: Face) -> UInt8Array:

@@ -58,8 +58,12 @@ def convert(conversions: Iterable[str], data: bytes) -> bytes:
 
 def needed(cache: ModelCache, pack: str) -> list[str]:
     """The artefacts that a pack and the edge gateway load."""
-    edge = cache.registry.detector[EDGE_DETECTOR].files.values()
-    return list(dict.fromkeys([*cache.registry.files_of(pack), *edge]))
+    return list(dict.fromkeys([*cache.registry.files_of(pack), *edge_files(cache)]))
+
+
+def edge_files(cache: ModelCache) -> list[str]:
+    """The artefacts of the edge gateway alone: its detector."""
+    return list(cache.registry.detector[EDGE_DETECTOR].files.values())
 
 
 def open_cache(directory: Path, pack: str) -> tuple[ModelCache, list[str]]:

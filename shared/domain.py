@@ -26,6 +26,7 @@ from shared.spelling import UNKNOWN as UNKNOWN
 from shared.spelling import check_place_id as check_place_id
 from shared.spelling import format_time as format_time
 from shared.spelling import normalise_person_id as normalise_person_id
+from shared.spelling import parse_moment as parse_moment
 from shared.spelling import parse_time as parse_time
 from shared.spelling import percent_safe as percent_safe
 from shared.spelling import require_utc as require_utc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
@@ -117,6 +117,22 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise InvalidInput(f"a time needs an offset or Z: {text[:40]!r}")
     return moment.astimezone(UTC)
+
+
+def parse_moment(text: str) -> datetime:
+    """As `parse_time`, for what people type: a date alone is its midnight in UTC.
+
+    Raises:
+        InvalidInput: neither a date nor a time with an offset.
+
+    >>> format_time(parse_moment("2026-01-02"))
+    '2026-01-02T00:00:00.000Z'
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return parse_time(text)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def sha256_hex(data: bytes) -> str:

@@ -6,10 +6,26 @@ import os
 
 import typer
 
-from local.cli import alerts, edge, enroll, gallery, groups, migration, models, people, poison, recognize, token
+from local.cli import (
+    alerts,
+    edge,
+    enroll,
+    enroll_turn,
+    gallery,
+    groups,
+    migration,
+    models,
+    people,
+    poison,
+    recognize,
+    recognize_folder,
+    token,
+)
+from local.cli.bandwidth import bandwidth
 from local.cli.bench import bench
 from local.cli.demo import demo
 from local.cli.evaluate import evaluate
+from local.cli.extract import extract
 from local.cli.serve import serve
 
 app = typer.Typer(
@@ -24,9 +40,13 @@ app.add_typer(models.app, name="models")
 models.app.command()(migration.migrate)
 models.app.command()(migration.migration)
 app.add_typer(enroll.app, name="enroll")
+enroll.app.command()(enroll_turn.video)
+enroll.app.command()(enroll_turn.camera)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(recognize.app, name="recognize")
-app.command()(edge.extract)
+recognize.app.command()(recognize_folder.folder)
+app.command()(extract)
+app.command()(bandwidth)
 app.command()(people.train)
 app.command()(people.people)
 app.command()(people.remove)

@@ -15,13 +15,12 @@ import typer
 from pydantic import ValidationError
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edge_uploader.settings import EdgeSettings
 from local.cli.console import Json, clear_errors, console, fail, messages, print_json
 from local.logs import LogFormat, configure_logging
-from shared.domain import parse_time
+from shared.domain import parse_moment
 
 if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
     from edge_uploader.camera import CameraStats
@@ -61,7 +60,7 @@ def run(
     annotate: Annotated[
         Path | None, typer.Option(help="Write annotated frames, video and crops to this folder.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="When the recordings began (RFC 3339).")] = None,
+    start: Annotated[str | None, typer.Option(help="When the recordings began: a date (UTC), or RFC 3339.")] = None,
     once: Annotated[
         bool | None,
         typer.Option("--once/--loop", help="Once: end when a stream stays away. Loop: replay files as live cameras."),
@@ -107,70 +106,6 @@ def run(
     with _metrics(start_telemetry(settings, "facerelay-edge", prometheus=metrics_port is not None), metrics_port):
         report = _run(gateway)
     _finish(report, as_json)
-
-
-def extract(
-    video: Annotated[str, typer.Argument(help="Video file, stream or folder of images.")],
-    outdir: Annotated[Path, typer.Argument(help="Folder for the face images.")],
-    fps: Fps = 0.0,
-    skip_frames: SkipFrames = None,
-    min_size: MinSize = None,
-    max_size: MaxSize = None,
-    as_json: Json = False,
-) -> None:
-    """Writes the faces of a video to a folder, and says how many, how large and how heavy they are."""
-    from edge_uploader.capture.sources import SourceUnusable
-    from edge_uploader.extract import ExtractStats, extract_faces
-    from edge_uploader.gateway import crop_options, load_edge_detector, open_source
-    from shared.vision.decode import encoder_of
-
-    _quiet_opencv()
-    stats, broken = ExtractStats(), ""
-    with _one_line_errors():
-        settings = _settings(
-            edge_fps=fps, edge_skip_frames=skip_frames, edge_min_face_px=min_size, edge_max_face_px=max_size
-        )
-        with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=messages
-        ) as progress:
-            task = progress.add_task("reading", total=None)
-
-            def tick(now: ExtractStats) -> None:
-                progress.update(task, description=f"{now.frames} frames, {len(now.sizes)} faces")
-
-            try:
-                extract_faces(
-                    open_source(video, settings),
-                    load_edge_detector(settings),
-                    outdir,
-                    encode=encoder_of(settings.edge_crop_format),
-                    min_confidence=settings.edge_high_confidence,
-                    min_face_px=settings.edge_min_face_px,
-                    crops=crop_options(settings),
-                    stats=stats,
-                    on_frame=tick,
-                )
-            except SourceUnusable as error:
-                broken = str(error)
-    _print_extract(stats.to_json(), as_json)
-    if broken:
-        messages.print(f"[bold red]error[/]: {escape(broken)}")
-        raise typer.Exit(1)
-
-
-def _print_extract(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(values)
-        return
-    table = Table("images", "average height", "average width", "average size", "frames")
-    table.add_row(
-        str(values["images"]),
-        f"{values['average_height_px']} px",
-        f"{values['average_width_px']} px",
-        _size(values["average_bytes"]),
-        str(values["frames"]),
-    )
-    console.print(table)
 
 
 def _finish(report: GatewayReport, as_json: bool) -> None:
@@ -280,7 +215,7 @@ def _size(size_bytes: float) -> str:
 
 
 def _time(text: str | None) -> datetime | None:
-    return parse_time(text) if text else None
+    return parse_moment(text) if text else None
 
 
 def _store(settings: EdgeSettings) -> BlobStore:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from local.models import Fetcher, open_cache, parse_source_order
+from local.models import Fetcher, edge_files, open_cache, parse_source_order
 from shared.errors import FacerelayError, IntegrityError, ModelUnavailable
 from shared.settings import Settings
 from shared.vision.assets import ModelCache
@@ -44,6 +44,7 @@ def fetch(
     pack: PackOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Every model that is known.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="The photographs of the demo as well.")] = False,
+    edge: Annotated[bool, typer.Option("--edge", help="What an edge gateway needs, and nothing else.")] = False,
     offline: Annotated[
         Path | None, typer.Option("--from", help="Folder with the archives or files; no network is used.")
     ] = None,
@@ -53,7 +54,7 @@ def fetch(
     failed = False
     try:
         opened, names, settings = _open(pack, cache)
-        chosen = _chosen(opened, names, everything, demo)
+        chosen = edge_files(opened) if edge else _chosen(opened, names, everything, demo)
         missing = opened.missing(chosen)
         if not missing:
             Console().print(f"{len(chosen)} files are in {opened.directory}", highlight=False, soft_wrap=True)

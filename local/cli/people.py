@@ -8,6 +8,7 @@ import typer
 
 from local.cli.console import Json, clear_errors, console, messages, print_json, print_table
 from local.client import DEFAULT_URL, Client
+from shared.domain import format_time, parse_moment
 
 Url = Annotated[str, typer.Option("--url", envvar="FACERELAY_URL", help="The service to talk to.")]
 Token = Annotated[
@@ -65,21 +66,25 @@ def detections(
     camera: Annotated[str | None, typer.Option()] = None,
     location: Annotated[str | None, typer.Option()] = None,
     site: Annotated[str | None, typer.Option()] = None,
-    since: Annotated[str | None, typer.Option(help="RFC 3339, such as 2026-01-02T03:04:05Z")] = None,
-    until: Annotated[str | None, typer.Option(help="RFC 3339, exclusive")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="A date, from its midnight UTC, or a time such as 2026-01-02T03:04:05Z")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="The same, exclusive")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     url: Url = DEFAULT_URL,
     token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Who was seen, newest first."""
+    with clear_errors():
+        from_time, to_time = (format_time(parse_moment(text)) if text else None for text in (since, until))
     wanted = {
         "person_id": person,
         "camera": camera,
         "location": location,
         "site": site,
-        "since": since,
-        "until": until,
+        "since": from_time,
+        "until": to_time,
         "page_size": str(min(limit, 1_000)),
     }
     query = {key: value for key, value in wanted.items() if value}

@@ -16,7 +16,7 @@ from edge_uploader.camera import CameraSpec
 from edge_uploader.capture.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile
 from edge_uploader.capture.streams import LiveSource
 from edge_uploader.delivery.spool import Spool
-from edge_uploader.extract import extract_faces
+from edge_uploader.extract import ExtractOptions, extract_faces
 from edge_uploader.gateway import build_gateway, camera_options, open_source
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.settings import EdgeSettings
@@ -148,18 +148,22 @@ def test_annotated_pictures_are_written(settings, clip, tmp_path):
 
 
 def test_extract_writes_every_face_and_counts(clip, tmp_path):
+    seen = []
     stats = extract_faces(
         VideoFile(Path(clip), FrameSampler(skip_frames=4)),
         ColourDetector(),
         tmp_path / "out",
+        ExtractOptions(0.5, 20, CropOptions(margin=0.0)),
         encode=encode,
-        min_confidence=0.5,
-        min_face_px=20,
-        crops=CropOptions(margin=0.0),
+        on_frame=lambda frame, faces, _: seen.append((frame.index, len(faces))),
     ).to_json()
+    assert seen == [(n, 1) for n in range(0, 25, 5)]
     files = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in files] == [f"{n:07d}-0.jpg" for n in range(0, 25, 5)]
     assert (stats["images"], stats["frames"]) == (5, 5)
+    # Five frames, half a second apart each.
+    assert stats["length_s"] == pytest.approx(2.5, abs=0.01)
+    assert stats["images_per_minute"] == pytest.approx(120, abs=1)
     assert stats["average_width_px"] == pytest.approx(50, abs=4)
     assert stats["average_height_px"] == pytest.approx(60, abs=4)
     assert stats["bytes"] == sum(path.stat().st_size for path in files)
@@ -171,10 +175,8 @@ def test_extract_of_nothing_has_figures_too(tmp_path):
             VideoFile(tmp_path / "x.mp4", FrameSampler()),
             ColourDetector(),
             tmp_path / "out",
+            ExtractOptions(0.5, 20, CropOptions()),
             encode=encode,
-            min_confidence=0.5,
-            min_face_px=20,
-            crops=CropOptions(),
         )
 
 

@@ -83,3 +83,19 @@ def test_the_sweep_deletes_what_is_past_retention_and_nothing_else(tmp_path: Pat
     clock.advance(timedelta(days=23).total_seconds())
     assert sweep(runtime) == (1, 1)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [("2026-01-02", "2026-01-02T00%3A00%3A00.000Z"), ("2026-01-02T05:00:00+02:00", "2026-01-02T03%3A00%3A00.000Z")],
+)
+def test_a_date_is_its_midnight_in_utc(service, typed: str, sent: str) -> None:
+    service.queue = [(200, {"detections": [], "continuation": None})]
+    assert run("detections", "--since", typed, "--until", typed, "--url", service.url).exit_code == 0
+    assert f"since={sent}" in service.asked[0][1] and f"until={sent}" in service.asked[0][1]
+
+
+@pytest.mark.parametrize("typed", ["yesterday", "2026-13-01", "2026-01-02T03:04:05"])
+def test_what_is_no_time_is_refused_before_anything_is_asked(service, typed: str) -> None:
+    done = run("detections", "--since", typed, "--url", service.url)
+    assert done.exit_code == 1 and typed in done.stderr and service.asked == []
