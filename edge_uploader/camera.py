@@ -35,11 +35,13 @@ class CameraSpec:
         name: the camera's id.
         source: a video file, a folder of images, `rtsp://…`, `http://…`, or a webcam's index.
         location: where it is; empty when the gateway's default is meant.
+        priority: 1 (low) to 9 (high): whose crops go first.
     """
 
     name: str
     source: str
     location: str = ""
+    priority: int = 5
 
     @classmethod
     def parse(cls, text: str) -> CameraSpec:
@@ -49,7 +51,7 @@ class CameraSpec:
             InvalidInput: of another form, or a name that cannot be one.
 
         >>> CameraSpec.parse("door@Main hall=rtsp://10.0.0.9/1?a=b")
-        CameraSpec(name='door', source='rtsp://10.0.0.9/1?a=b', location='Main hall')
+        CameraSpec(name='door', source='rtsp://10.0.0.9/1?a=b', location='Main hall', priority=5)
         """
         place, equals, source = text.partition("=")
         name, at, location = place.partition("@")
@@ -170,6 +172,7 @@ class Camera:
         self._shots: dict[str, BestShots[Crop]] = {}
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._stop = threading.Event()
+        self._working_since: float | None = None
         self._stats = CameraStats(name, options.location)
         self._labels = telemetry.place(options.site, name)
 
@@ -186,6 +189,12 @@ class Camera:
         if stats.state != "failed":
             stats.error = self._source.problem
         return stats
+
+    @property
+    def working_s(self) -> float:
+        """How long the frame in hand has been worked on; 0 between frames."""
+        since = self._working_since
+        return 0.0 if since is None else time.perf_counter() - since
 
     def stop(self) -> None:
         """Ends `run` after the frame under way. May be called from another thread."""
@@ -215,8 +224,9 @@ class Camera:
     def _work(self) -> None:
         try:
             for frame in self._source.frames():
-                began = time.perf_counter()
+                began = self._working_since = time.perf_counter()
                 self._process(frame)
+                self._working_since = None
                 self._stats.busy_s += time.perf_counter() - began
                 if self._stop.is_set():
                     break
