@@ -10,8 +10,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,12 @@ from edge_uploader.capture.sources import IMAGE_SUFFIXES, FrameSampler, ImageFol
 from edge_uploader.capture.streams import LiveSource, StreamOptions
 from edge_uploader.delivery.spool import Spool, SpoolCounts
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
+from edge_uploader.health import CameraLook, Health, ProgressWatch
+from edge_uploader.metering import Meter
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.selection.tracker import TrackerOptions
 from edge_uploader.settings import EdgeSettings
-from shared import telemetry
 from shared.domain import UInt8Array, check_place_id, utc_now
 from shared.errors import ConfigurationError
 from shared.ports import BlobStore, Clock, Detector
@@ -48,7 +49,8 @@ class GatewayReport:
     """What a run did.
 
     Attributes:
-        waiting: crops left in the spool, for the next start.
+        waiting, waiting_bytes: crops left in the spool, for the next start.
+        limit_bytes: bound of the spool.
         duration_s: of the run, by the clock on the wall.
     """
 
@@ -57,6 +59,8 @@ class GatewayReport:
     uploads: UploadCounts
     spool: SpoolCounts
     waiting: int
+    waiting_bytes: int
+    limit_bytes: int
     duration_s: float
 
     @property
@@ -76,7 +80,11 @@ class GatewayReport:
             "torn": self.spool.torn,
             "spool_full": self.spool.times_full,
             "waiting": self.waiting,
+            "waiting_bytes": self.waiting_bytes,
+            "limit_bytes": self.limit_bytes,
             "duration_s": round(self.duration_s, 3),
+            "spool": asdict(self.spool),
+            "uploads": asdict(self.uploads),
         }
 
 
@@ -86,13 +94,23 @@ class Gateway:
     Args:
         spool: closed at the end of `run`.
         drain_s: how long to wait for the spool to empty at the end.
+        progress: tells what makes none; None for a watch with its own limits.
     """
 
     def __init__(
-        self, site: str, cameras: Sequence[Camera], spool: Spool, uploader: Uploader, *, drain_s: float = 30.0
+        self,
+        site: str,
+        cameras: Sequence[Camera],
+        spool: Spool,
+        uploader: Uploader,
+        *,
+        drain_s: float = 30.0,
+        progress: ProgressWatch | None = None,
     ) -> None:
         self._site, self._cameras, self._spool, self._uploader = site, list(cameras), spool, uploader
         self._drain_s = drain_s
+        self._progress = progress or ProgressWatch()
+        self._meter = Meter(site)
         self._began = time.monotonic()
 
     def report(self) -> GatewayReport:
@@ -103,8 +121,18 @@ class Gateway:
             uploads=self._uploader.counts,
             spool=self._spool.counts,
             waiting=self._spool.waiting,
+            waiting_bytes=self._spool.waiting_bytes,
+            limit_bytes=self._spool.limit_bytes,
             duration_s=time.monotonic() - self._began,
         )
+
+    def close(self) -> None:
+        """Lets go of the spool of a gateway that may not have run; harmless after `run`."""
+        self._spool.close()
+
+    def health(self) -> Health:
+        """Whether everything makes progress; may be asked for from another thread."""
+        return self._progress.health(time.monotonic())
 
     def run(self, stop: threading.Event, on_tick: Callable[[GatewayReport], None] | None = None) -> GatewayReport:
         """Works until every camera has ended or `stop` is set, then waits for the spool to empty.
@@ -123,6 +151,7 @@ class Gateway:
             while not stop.is_set() and any(thread.is_alive() for thread in threads):
                 stop.wait(_TICK_S)
                 self._measure()
+                self._watch(threads)
                 if on_tick is not None:
                     on_tick(self.report())
         finally:
@@ -134,18 +163,24 @@ class Gateway:
             on_tick(report)
         return report
 
+    def _watch(self, threads: Sequence[threading.Thread]) -> None:
+        self._progress.look(
+            time.monotonic(),
+            [
+                CameraLook(camera.stats(), camera.working_s, thread.is_alive())
+                for camera, thread in zip(self._cameras, threads, strict=True)
+            ],
+            uploading=self._uploader.alive,
+            no_room=self._spool.full,
+        )
+
     def _measure(self) -> None:
-        """Gauges, as things stand."""
-        site = {"site": self._site}
-        telemetry.EDGE_SPOOL_DEPTH.set(self._spool.waiting, site)
-        telemetry.EDGE_SPOOL_SIZE.set(self._spool.waiting_bytes, site)
-        for camera in self._cameras:
-            stats = camera.stats()
-            up = stats.state == "running" and stats.error is None
-            telemetry.EDGE_UP.set(up, telemetry.place(self._site, camera.name))
+        """Metrics, as things stand."""
+        self._meter.feed(self.report().to_json())
 
     def _finish(self, threads: Sequence[threading.Thread]) -> None:
         """Cameras first, since they still put the best shots of open tracks into the spool."""
+        self._progress.stopping()
         for camera in self._cameras:
             camera.stop()
         for thread in threads:
@@ -170,7 +205,7 @@ def open_source(
 ) -> Source:
     """The source that `text` names: digits are a webcam, `…://…` a stream, a folder images, else a video file."""
     sampler = FrameSampler(settings.edge_fps, settings.edge_skip_frames)
-    if text.isdigit() or "://" in text:
+    if is_live(text):
         options = StreamOptions(
             settings.edge_stream_timeout_s, settings.edge_stream_backoff_max_s, settings.edge_stream_give_up_s
         )
@@ -191,6 +226,7 @@ def build_gateway(
     detector_factory: DetectorFactory | None = None,
     annotate: Path | None = None,
     observe: Callable[[CameraSpec], Observer] | None = None,
+    own_settings: Mapping[str, EdgeSettings] | None = None,
     loop: bool = False,
     start: datetime | None = None,
 ) -> Gateway:
@@ -199,6 +235,7 @@ def build_gateway(
     Args:
         annotate: folder for annotated pictures, or None.
         observe: makes somebody who looks on, for each camera; instead of `annotate`.
+        own_settings: of cameras, by name, that have others than the gateway's.
         loop: play video files again and again, as stand-ins for live cameras.
         start: when the recordings began; None for what the files say.
 
@@ -210,7 +247,7 @@ def build_gateway(
     from shared.vision.quality import assess
 
     _check_ids(settings, specs)
-    make_detector = detector_factory or partial(load_edge_detector, settings)
+    own = {spec.name: (own_settings or {}).get(spec.name, settings) for spec in specs}
     if annotate is not None and observe is None:
         observe = partial(_annotator, settings, annotate)
     run = secrets.token_hex(4)
@@ -219,10 +256,10 @@ def build_gateway(
         cameras = [
             Camera(
                 spec.name,
-                open_source(spec.source, settings, loop=loop, start=start),
-                make_detector(),
+                open_source(spec.source, own[spec.name], loop=loop, start=start),
+                detector_factory() if detector_factory else load_edge_detector(own[spec.name]),
                 spool,
-                camera_options(settings, spec),
+                camera_options(own[spec.name], spec),
                 assess=assess,
                 encode=encode_jpeg,
                 run=run,
@@ -236,7 +273,22 @@ def build_gateway(
     uploader = Uploader(
         spool, store, threads=settings.edge_upload_threads, backoff_max_s=settings.edge_upload_backoff_max_s
     )
-    return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s)
+    progress = ProgressWatch(
+        settings.edge_stuck_s, {spec.name: _longest_wait_s(spec, own[spec.name]) for spec in specs}
+    )
+    return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s, progress=progress)
+
+
+def _longest_wait_s(spec: CameraSpec, settings: EdgeSettings) -> float:
+    """How long a camera may rightly stand still: a stream that is away is opened again with waits that grow."""
+    if not is_live(spec.source):
+        return settings.edge_stuck_s
+    return max(settings.edge_stuck_s, 2.0 * (settings.edge_stream_timeout_s + settings.edge_stream_backoff_max_s))
+
+
+def is_live(source: str) -> bool:
+    """Whether a source's text names a stream or a webcam."""
+    return source.isdigit() or "://" in source
 
 
 def _check_ids(settings: EdgeSettings, specs: Sequence[CameraSpec]) -> None:

@@ -78,6 +78,11 @@ class Uploader:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether anybody is there to send. Before `start` and after `stop` nobody is."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stops after the attempt under way. What was not delivered stays in the spool."""
         self._stop.set()
