@@ -176,7 +176,7 @@ class Gateway:
 
     def _measure(self) -> None:
         """Metrics, as things stand."""
-        self._meter.feed(self.report().to_json())
+        self._meter.feed(self.report().to_json(), stuck=self.health().stuck)
 
     def _finish(self, threads: Sequence[threading.Thread]) -> None:
         """Cameras first, since they still put the best shots of open tracks into the spool."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from shared import telemetry
@@ -36,10 +36,16 @@ class Meter:
         self._before: dict[tuple[str, ...], int] = {}
         self._states: dict[str, set[str]] = {}
 
-    def feed(self, report: Mapping[str, Any]) -> None:
-        """Takes `GatewayReport.to_json()` as it stands now; counters grow by what was added since the last time."""
+    def feed(self, report: Mapping[str, Any], *, stuck: Collection[str] = ()) -> None:
+        """Takes `GatewayReport.to_json()` as it stands now; counters grow by what was added since the last time.
+
+        Args:
+            stuck: names of cameras that make no progress.
+        """
         for camera in report["cameras"]:
             self._camera(camera)
+            name = str(camera["camera"])
+            telemetry.EDGE_STUCK.set(name in stuck, telemetry.place(self._site, name))
         labels, spool = {"site": self._site}, report["spool"]
         for name, counter in _OF_THE_SPOOL.items():
             self._grow(counter, spool.get(name), labels)

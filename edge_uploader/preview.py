@@ -195,7 +195,7 @@ def draw_seen(image: UInt8Array, seen: Sequence[Seen], min_face_px: int) -> UInt
     """A copy of the RGB frame: green usable, orange not, red too small; size and worth; a ring of the least size."""
     canvas = np.ascontiguousarray(image.copy())
     thickness = max(1, round(canvas.shape[1] / 640))
-    scale = 0.5 * thickness
+    scale = 0.36 * thickness
     for one in seen:
         x1, y1, x2, y2 = (int(v) for v in one.face.box)
         colour = _GOOD if one.cause is None else _SMALL if one.cause == TOO_SMALL else _DOUBTFUL

@@ -165,7 +165,7 @@ class EdgeSettings(StoreSettings):
     edge_log_format: Literal["", "text", "json"] = Field(
         "", description="`text` for people or `json` for collectors. Empty: warnings alone, unless there is a log file."
     )
-    edge_log_file: Path | None = Field(None, description="File that is logged to, instead of standard error.")
+    edge_log_file: str = Field("", description="File that is logged to. Empty: standard error.")
     edge_log_max_bytes: int = Field(
         10_000_000, ge=10_000, le=10_000_000_000, description="Size at which the log file is begun anew."
     )

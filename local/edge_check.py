@@ -285,9 +285,9 @@ def check_page(settings: EdgeSettings) -> Finding:
 
 def check_log(settings: EdgeSettings) -> list[Finding]:
     """Whether the log file can be written, when there is one."""
-    path = settings.edge_log_file
-    if path is None:
+    if not settings.edge_log_file:
         return []
+    path = Path(settings.edge_log_file).expanduser()
     there = next((part for part in (path, *path.parents) if part.exists()), Path("/"))
     if os.access(there, os.W_OK):
         return [Finding("log", True, str(path))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -71,34 +71,17 @@ def preview(
         What each camera showed, in their order, and the gateway's report.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
-    unfinished = {spec.name for spec in specs}
-    guard = threading.Lock()
+    stop, done = threading.Event(), _AllDone(spec.name for spec in specs)
     observers: list[PreviewObserver] = []
-    gate = recognition_gate(Settings())
 
     def observe(spec: CameraSpec) -> Observer:
-        mine = own.get(spec.name, settings)
-
         def on_frame(position_s: float) -> None:
-            if position_s >= seconds:
-                with guard:
-                    unfinished.discard(spec.name)
-                    if not unfinished:
-                        stop.set()
+            if position_s >= seconds and done.with_(spec.name):
+                stop.set()
 
-        observer = PreviewObserver(
-            spec.name,
-            folder,
-            load_edge_detector(mine.model_copy(update={"edge_min_face_px": _SMALLEST_PX})),
-            assess=assess,
-            reason=lambda quality: _cause(gate.reason(quality)),
-            min_face_px=mine.edge_min_face_px,
-            confidence=mine.edge_high_confidence,
-            on_frame=on_frame,
-        )
-        observers.append(observer)
-        return Observers([observer, Annotator(folder, spec.name, fps=mine.edge_fps or 25.0)])
+        mine = own.get(spec.name, settings)
+        observers.append(_observer(spec, mine, folder, on_frame))
+        return Observers([observers[-1], Annotator(folder, spec.name, fps=mine.edge_fps or 25.0)])
 
     with tempfile.TemporaryDirectory(prefix="facerelay-preview-") as spool:
         gateway = build_gateway(
@@ -116,6 +99,35 @@ def preview(
         finally:
             limit.cancel()
     return [observer.look for observer in observers], report
+
+
+class _AllDone:
+    """Which cameras have been looked at for long enough."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._left, self._guard = set(names), threading.Lock()
+
+    def with_(self, name: str) -> bool:
+        """Takes one off; True when none is left."""
+        with self._guard:
+            self._left.discard(name)
+            return not self._left
+
+
+def _observer(
+    spec: CameraSpec, settings: EdgeSettings, folder: Path, on_frame: Callable[[float], None]
+) -> PreviewObserver:
+    gate = recognition_gate(Settings())
+    return PreviewObserver(
+        spec.name,
+        folder,
+        load_edge_detector(settings.model_copy(update={"edge_min_face_px": _SMALLEST_PX})),
+        assess=assess,
+        reason=lambda quality: _cause(gate.reason(quality)),
+        min_face_px=settings.edge_min_face_px,
+        confidence=settings.edge_high_confidence,
+        on_frame=on_frame,
+    )
 
 
 def _cause(reason: str | None) -> str | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any, Final, cast
 
 from edge_uploader.settings import EdgeSettings
@@ -78,22 +79,21 @@ def configure_edge_logging(settings: EdgeSettings) -> None:
         ConfigurationError: the file cannot be written.
     """
     format = LogFormat(settings.edge_log_format or LogFormat.TEXT)
-    if settings.edge_log_file is None:
+    if not settings.edge_log_file:
         if settings.edge_log_format:
             configure_logging(settings.edge_log_level, format)
         return
+    path = Path(settings.edge_log_file).expanduser()
     try:
-        settings.edge_log_file.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         handler = PrivateFileHandler(
-            settings.edge_log_file,
+            path,
             maxBytes=settings.edge_log_max_bytes,
             backupCount=settings.edge_log_backups,
             encoding="utf-8",
         )
     except OSError as error:
-        raise ConfigurationError(
-            f"the log file {settings.edge_log_file} cannot be written: {error.strerror}"
-        ) from error
+        raise ConfigurationError(f"the log file {path} cannot be written: {error.strerror}") from error
     configure_logging(settings.edge_log_level, format, handler)
 
 

@@ -136,7 +136,7 @@ EDGE_SPOOL_DEPTH = Gauge("facerelay.edge.spool.depth", "{crop}", "Crops that wai
 EDGE_SPOOL_SIZE = Gauge("facerelay.edge.spool.size", "By", "Their size on the disk.", "site")
 EDGE_STUCK = Gauge("facerelay.edge.camera.stuck", "1", "1 while the camera makes no progress.", "site", "camera")
 EDGE_PICTURE = Gauge(
-    "facerelay.edge.picture", "1", "1 for what the picture is now: ok, frozen, black, …", "site", "camera", "state"
+    "facerelay.edge.picture", "1", "1 for what the picture is now, 0 for what it was.", "site", "camera", "state"
 )
 EDGE_GRABBED = Counter("facerelay.edge.grabbed", "{frame}", "Frames that the source delivered.", "site", "camera")
 EDGE_SKIPPED = Counter("facerelay.edge.skipped", "{frame}", "Frames passed over on purpose.", "site", "camera")

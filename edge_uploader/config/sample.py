@@ -34,6 +34,7 @@ _NO_CAMERA: Final = """\
 """
 _PLACEHOLDERS: Final = {"spool.dir": "/var/lib/facerelay/spool", "log.file": "/var/log/facerelay/edge.log"}
 _IN_USE: Final = frozenset({"site", "page.port", "log.format"})
+"""Written above, with a value."""
 
 
 def sample(path: Path, cameras: Sequence[CameraSpec], site: str = "site") -> str:

@@ -34,13 +34,9 @@ def extract(
     quiet_opencv()
     stats, broken = ExtractStats(), ""
     with one_line_errors():
-        options = {
-            "edge_fps": fps,
-            "edge_skip_frames": skip_frames,
-            "edge_min_face_px": min_size,
-            "edge_max_face_px": max_size,
-        }
-        settings = EdgeSettings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
+        settings = _settings(
+            edge_fps=fps, edge_skip_frames=skip_frames, edge_min_face_px=min_size, edge_max_face_px=max_size
+        )
         with Progress(
             SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=messages
         ) as progress:
@@ -67,6 +63,11 @@ def extract(
     if broken:
         messages.print(f"[bold red]error[/]: {escape(broken)}")
         raise typer.Exit(1)
+
+
+def _settings(**options: Any) -> EdgeSettings:
+    """Settings from the environment, with the options that were given over them."""
+    return EdgeSettings(**{name: value for name, value in options.items() if value is not None})
 
 
 def _print_extract(values: dict[str, Any], as_json: bool) -> None:
