@@ -88,10 +88,10 @@ class Meter:
 def dropped(spool: Mapping[str, Any]) -> int:
     """Crops that the spool gave up, whatever for.
 
-    >>> dropped({"dropped_bound": 2, "dropped_age": 1})
+    >>> dropped({"dropped_bound": 2, "dropped_age": 1, "dropped_bytes": 9_000})
     3
     """
-    return sum(value for key, value in spool.items() if key.startswith("dropped_") or key == "dropped")
+    return sum(value for key, value in spool.items() if key.startswith("dropped_") and not key.endswith("_bytes"))
 
 
 def _is_number(value: object) -> bool:

@@ -46,6 +46,8 @@ def _key(name: str) -> Key:
     if name in _IN_SECTION:
         return _IN_SECTION[name]
     short = name.removeprefix(_PREFIX)
+    if short.startswith("price_"):
+        return "budget", short  # what the budget is reckoned with
     section, _, rest = short.partition("_")
     return (section, rest) if name.startswith(_PREFIX) and rest and section in SECTIONS else (short,)
 

@@ -48,7 +48,7 @@ function tile(title, big, lines, share) {
 }
 
 function dropped(spool) {
-  return Object.entries(spool).filter(([key]) => key === "dropped" || key.startsWith("dropped_"))
+  return Object.entries(spool).filter(([key]) => key.startsWith("dropped_") && !key.endsWith("_bytes"))
     .reduce((sum, [, value]) => sum + value, 0);
 }
 

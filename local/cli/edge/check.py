@@ -31,14 +31,16 @@ def check(
     with one_line_errors():
         from edge_uploader.config.file import FileProblems
         from local.edge_check import CameraUnderTest, Finding, run_checks
+        from shared.errors import ConfigurationError
 
         quiet_opencv()
         try:
             plan = load_plan(config, camera, {})
-        except FileProblems as error:
+        except ConfigurationError as error:
             if not as_json:
                 raise
-            print_json({"ok": False, "checks": [Finding("file", False, str(p)).to_json() for p in error.problems]})
+            problems = error.problems if isinstance(error, FileProblems) else [error]
+            print_json({"ok": False, "checks": [Finding("file", False, str(p)).to_json() for p in problems]})
             raise typer.Exit(1) from None
         cameras = [CameraUnderTest(spec, plan.settings_of(spec.name)) for spec in plan.cameras]
         detail = str(plan.path) if plan.path else "none: settings of the environment, and defaults"

@@ -194,13 +194,15 @@ def _lines(camera: dict[str, Any]) -> list[Text]:
 
 
 def _delivery(document: dict[str, Any]) -> list[Text]:
+    from edge_uploader.metering import dropped
+
     spool, uploads, rate = document["spool"], document["uploads"], document["upload_rate"]
     depth = (
         f"spool   {document['waiting']:,} waiting, {size(document['waiting_bytes'])} of {size(document['limit_bytes'])}"
     )
     if document["waiting"] and isinstance(spool.get("oldest_s"), int | float):
         depth += f", oldest {span(spool['oldest_s'])}"
-    if lost := sum(value for key, value in spool.items() if key.startswith("dropped")):
+    if lost := dropped(spool):
         depth += f", {lost:,} dropped"
     sent = f"upload  {uploads['uploaded']:,} sent, {size(uploads['bytes_uploaded'])}"
     sent += f", {rate['crops_per_minute']:g} a minute"

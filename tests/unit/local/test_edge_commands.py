@@ -43,7 +43,9 @@ def test_check_tells_all_problems_of_the_file(tmp_path: Path) -> None:
     assert "line 1, column 1: sits: there is no such key; did you mean `site`?" in done.output
     assert "line 2, column 6: fps: must be a valid number" in done.output
     document = json.loads(run("check", "--json").stdout)
-    assert document["ok"] is False and len(document["checks"]) == 2
+    assert document["ok"] is False and [found["what"] for found in document["checks"]] == ["file", "file"]
+    (missing,) = json.loads(run("check", "--config", "nowhere.yaml", "--json").stdout)["checks"]
+    assert missing["ok"] is False and "nowhere.yaml cannot be read" in missing["detail"]
 
 
 def test_the_schema_is_json() -> None:
