@@ -97,7 +97,7 @@ class StatusBook:
         if health.ok:
             return True, "ok"
         stuck = len(health.stuck)
-        return False, f"{stuck} cameras make no progress" if stuck else health.problems[0]
+        return False, f"cameras without progress: {stuck}" if stuck else health.problems[0]
 
 
 def _camera_rates(name: str, first: _Sample | None, last: _Sample | None) -> dict[str, float]:

@@ -59,7 +59,7 @@ function tiles(status) {
     [`${size(status.waiting_bytes)} of ${size(status.limit_bytes)}`],
     [typeof spool.oldest_s === "number" && status.waiting ? `oldest ${span(spool.oldest_s)}` : ""],
     [dropped(spool) ? `${number(dropped(spool))} dropped` : "", "bad"],
-    [spool.times_full ? `was full ${number(spool.times_full)} times` : "", "warn"],
+    [spool.times_full ? `found full: ${number(spool.times_full)}×` : "", "warn"],
     [spool.torn ? `${number(spool.torn)} damaged files set aside` : "", "warn"],
   ], status.limit_bytes ? status.waiting_bytes / status.limit_bytes : 0));
   found.push(tile("Upload", `${number(uploads.uploaded)} sent`, [

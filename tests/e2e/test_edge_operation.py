@@ -188,7 +188,7 @@ def test_a_stuck_camera_is_told_and_the_watchdog_goes_hungry(start: Callable[...
     assert within(20, lambda: gateway.manager.told.count("WATCHDOG=1") >= 2)
     (tmp_path / "hang").touch()
     answer = gateway.reached("/healthz", lambda a: a.status_code == 503)
-    assert answer.text == "1 cameras make no progress\n"
+    assert answer.text == "cameras without progress: 1\n"
     time.sleep(0.5)
     fed = gateway.manager.told.count("WATCHDOG=1")
     shown = gateway.status("--json")

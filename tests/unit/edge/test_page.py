@@ -152,7 +152,7 @@ def test_whoever_may_not_know_cameras_learns_only_that_something_is_stuck(live: 
     book = StatusBook(lambda: Health(("camera vault: no frame",), ("vault",)))
     answer = client(book, live, TOKEN).get("/healthz")
     assert answer.status_code == 503
-    assert answer.text == "1 cameras make no progress\n"
+    assert answer.text == "cameras without progress: 1\n"
 
 
 def test_rates_are_of_the_last_ten_seconds(book: StatusBook, tmp_path: Path) -> None:
