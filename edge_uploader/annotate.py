@@ -23,17 +23,24 @@ _TILE_PX = 128
 _MOST_CROPS = 400
 
 
-def draw_tracks(image: UInt8Array, tracks: list[Track], sent: set[str]) -> UInt8Array:
-    """A copy of the RGB frame with a box for each track: grey while tentative, then green; orange: sent."""
-    canvas = image.copy()
-    thickness = max(1, round(image.shape[1] / 640))
+def draw_tracks(image: UInt8Array, tracks: list[Track], sent: set[str], *, scale: float = 1.0) -> UInt8Array:
+    """A copy of the RGB frame, shrunk, with a box for each track: grey while tentative, then green; orange: sent."""
+    canvas = image.copy() if scale == 1 else shrunk(image, scale)
+    thickness = max(1, round(canvas.shape[1] / 640))
     for track in tracks:
-        x1, y1, x2, y2 = (int(v) for v in track.face.box)
+        x1, y1, x2, y2 = (int(v * scale) for v in track.face.box)
         colour = _SENT if track.id in sent else _CONFIRMED if track.confirmed else _TENTATIVE
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness * (2 if track.id in sent else 1))
         text = f"{track.id.rpartition('_')[2]} {track.face.confidence:.2f}"
         cv2.putText(canvas, text, (x1, max(y1 - 6, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45 * thickness, colour, thickness)
     return canvas
+
+
+def shrunk(image: UInt8Array, scale: float) -> UInt8Array:
+    """The image at a fraction of its size, at least a pixel."""
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def contact_strip(crops: list[tuple[str, UInt8Array]], columns: int = 10) -> UInt8Array:

@@ -218,6 +218,7 @@ class Camera:
         self._every = options.every_frame or not source.continuous
         self._latest: list[Track] = []
         self._stop = threading.Event()
+        self._working_since: float | None = None
         self._stats = CameraStats(name, options.location)
         self._labels = telemetry.place(options.site, name)
         self._watch = CameraWatch(name, source, options.health, self._labels)
@@ -243,6 +244,12 @@ class Camera:
         if stats.state != "failed":
             stats.error = self._source.problem
         return stats
+
+    @property
+    def working_s(self) -> float:
+        """How long the frame in hand has been worked on; 0 between frames."""
+        since = self._working_since
+        return 0.0 if since is None else time.perf_counter() - since
 
     def stop(self) -> None:
         """Ends `run` after the frame under way. May be called from another thread."""
@@ -272,9 +279,10 @@ class Camera:
     def _work(self) -> None:
         try:
             for frame in self._frames():
-                began = time.perf_counter()
+                began = self._working_since = time.perf_counter()
                 self._watch.look(frame)
                 self._process(frame)
+                self._working_since = None
                 self._stats.busy_s += time.perf_counter() - began
                 if self._stop.is_set():
                     break

@@ -10,8 +10,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,14 @@ from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
 from edge_uploader.delivery.spool import Spool, SpoolCounts
 from edge_uploader.delivery.state import StateFile
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
+from edge_uploader.health import CameraLook, Health, ProgressWatch
+from edge_uploader.metering import Meter
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import ScheduleOptions
 from edge_uploader.selection.tracker import TrackerOptions
 from edge_uploader.settings import EdgeSettings
-from shared import telemetry
 from shared.domain import UInt8Array, check_place_id, utc_now
 from shared.errors import ConfigurationError
 from shared.ports import BlobStore, Clock, Detector
@@ -54,7 +55,8 @@ class GatewayReport:
     """What a run did.
 
     Attributes:
-        waiting: crops left in the spool, for the next start.
+        waiting, waiting_bytes: crops left in the spool, for the next start.
+        limit_bytes: bound of the spool.
         duration_s: of the run, by the clock on the wall.
         budget: what sending has cost, and what is held back for it.
     """
@@ -64,6 +66,8 @@ class GatewayReport:
     uploads: UploadCounts
     spool: SpoolCounts
     waiting: int
+    waiting_bytes: int
+    limit_bytes: int
     duration_s: float
     budget: BudgetReport | None = None
 
@@ -93,7 +97,11 @@ class GatewayReport:
             "overdue": self.uploads.overdue,
             "budget": self.budget.to_json() if self.budget else None,
             "waiting": self.waiting,
+            "waiting_bytes": self.waiting_bytes,
+            "limit_bytes": self.limit_bytes,
             "duration_s": round(self.duration_s, 3),
+            "spool": asdict(self.spool),
+            "uploads": asdict(self.uploads),
         }
 
 
@@ -103,13 +111,23 @@ class Gateway:
     Args:
         spool: closed at the end of `run`.
         drain_s: how long to wait for the spool to empty at the end.
+        progress: tells what makes none; None for a watch with its own limits.
     """
 
     def __init__(
-        self, site: str, cameras: Sequence[Camera], spool: Spool, uploader: Uploader, *, drain_s: float = 30.0
+        self,
+        site: str,
+        cameras: Sequence[Camera],
+        spool: Spool,
+        uploader: Uploader,
+        *,
+        drain_s: float = 30.0,
+        progress: ProgressWatch | None = None,
     ) -> None:
         self._site, self._cameras, self._spool, self._uploader = site, list(cameras), spool, uploader
         self._drain_s = drain_s
+        self._progress = progress or ProgressWatch()
+        self._meter = Meter(site)
         self._began = time.monotonic()
 
     def report(self) -> GatewayReport:
@@ -120,9 +138,19 @@ class Gateway:
             uploads=self._uploader.counts,
             spool=self._spool.counts,
             waiting=self._spool.waiting,
+            waiting_bytes=self._spool.waiting_bytes,
+            limit_bytes=self._spool.limit_bytes,
             duration_s=time.monotonic() - self._began,
             budget=self._uploader.budget(),
         )
+
+    def close(self) -> None:
+        """Lets go of the spool of a gateway that may not have run; harmless after `run`."""
+        self._spool.close()
+
+    def health(self) -> Health:
+        """Whether everything makes progress; may be asked for from another thread."""
+        return self._progress.health(time.monotonic())
 
     def run(self, stop: threading.Event, on_tick: Callable[[GatewayReport], None] | None = None) -> GatewayReport:
         """Works until every camera has ended or `stop` is set, then waits for the spool to empty.
@@ -141,6 +169,7 @@ class Gateway:
             while not stop.is_set() and any(thread.is_alive() for thread in threads):
                 stop.wait(_TICK_S)
                 self._measure()
+                self._watch(threads)
                 if on_tick is not None:
                     on_tick(self.report())
         finally:
@@ -152,18 +181,24 @@ class Gateway:
             on_tick(report)
         return report
 
+    def _watch(self, threads: Sequence[threading.Thread]) -> None:
+        self._progress.look(
+            time.monotonic(),
+            [
+                CameraLook(camera.stats(), camera.working_s, thread.is_alive())
+                for camera, thread in zip(self._cameras, threads, strict=True)
+            ],
+            uploading=self._uploader.alive,
+            no_room=self._spool.full,
+        )
+
     def _measure(self) -> None:
-        """Gauges, as things stand."""
-        site = {"site": self._site}
-        telemetry.EDGE_SPOOL_DEPTH.set(self._spool.waiting, site)
-        telemetry.EDGE_SPOOL_SIZE.set(self._spool.waiting_bytes, site)
-        for camera in self._cameras:
-            stats = camera.stats()
-            up = stats.state == "running" and stats.error is None
-            telemetry.EDGE_UP.set(up, telemetry.place(self._site, camera.name))
+        """Metrics, as things stand."""
+        self._meter.feed(self.report().to_json(), stuck=self.health().stuck)
 
     def _finish(self, threads: Sequence[threading.Thread]) -> None:
         """Cameras first, since they still put the best shots of open tracks into the spool."""
+        self._progress.stopping()
         for camera in self._cameras:
             camera.stop()
         for thread in threads:
@@ -214,6 +249,7 @@ def build_gateway(
     detector_factory: DetectorFactory | None = None,
     annotate: Path | None = None,
     observe: Callable[[CameraSpec], Observer] | None = None,
+    own_settings: Mapping[str, EdgeSettings] | None = None,
     loop: bool = False,
     start: datetime | None = None,
 ) -> Gateway:
@@ -222,6 +258,7 @@ def build_gateway(
     Args:
         annotate: folder for annotated pictures, or None.
         observe: makes somebody who looks on, for each camera; instead of `annotate`.
+        own_settings: of cameras, by name, that have others than the gateway's.
         loop: play video files again and again, as stand-ins for live cameras.
         start: when the recordings began; None for what the files say.
 
@@ -233,7 +270,12 @@ def build_gateway(
     from shared.vision.quality import assess
 
     _check_ids(settings, specs)
-    make_detector = shared_fairly(detector_factory or partial(load_edge_detector, settings), len(specs))
+    own = {spec.name: (own_settings or {}).get(spec.name, settings) for spec in specs}
+
+    def make_own(mine: EdgeSettings) -> Detector:
+        return detector_factory() if detector_factory else load_edge_detector(mine)
+
+    make_detector = shared_fairly(make_own, len(specs))
     if annotate is not None and observe is None:
         observe = partial(_annotator, settings, annotate)
     run = secrets.token_hex(4)
@@ -246,12 +288,12 @@ def build_gateway(
         cameras = [
             Camera(
                 spec.name,
-                open_source(spec.source, settings, loop=loop, start=start),
-                make_detector(),
+                open_source(spec.source, own[spec.name], loop=loop, start=start),
+                make_detector(own[spec.name]),
                 spool,
-                camera_options(settings, spec),
+                camera_options(own[spec.name], spec),
                 assess=assess,
-                encode=encoder_of(settings.edge_crop_format),
+                encode=encoder_of(own[spec.name].edge_crop_format),
                 run=run,
                 observer=observe(spec) if observe else None,
             )
@@ -261,7 +303,17 @@ def build_gateway(
         spool.close()
         raise
     uploader = _uploader(settings, specs, spool, store)
-    return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s)
+    progress = ProgressWatch(
+        settings.edge_stuck_s, {spec.name: _longest_wait_s(spec, own[spec.name]) for spec in specs}
+    )
+    return Gateway(settings.edge_site, cameras, spool, uploader, drain_s=settings.edge_drain_s, progress=progress)
+
+
+def _longest_wait_s(spec: CameraSpec, settings: EdgeSettings) -> float:
+    """How long a camera may rightly stand still: a stream that is away is opened again with waits that grow."""
+    if not is_live(spec.source):
+        return settings.edge_stuck_s
+    return max(settings.edge_stuck_s, 2.0 * (settings.edge_stream_timeout_s + settings.edge_stream_backoff_max_s))
 
 
 def _uploader(settings: EdgeSettings, specs: Sequence[CameraSpec], spool: Spool, store: BlobStore) -> Uploader:

@@ -5,13 +5,24 @@ Read once, by the command line. `docs/edge.md` describes each, and a test compar
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, model_validator
 
 from shared.settings import StoreSettings
+
+_TOKEN_MIN: Final = 16
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether only this machine can reach what is bound to an address."""
+    try:
+        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 class EdgeSettings(StoreSettings):
@@ -190,6 +201,40 @@ class EdgeSettings(StoreSettings):
         0.0, ge=0, description="A stream that gave no frame for this long is given up. 0: never."
     )
 
+    edge_stuck_s: float = Field(
+        60.0,
+        ge=5,
+        le=3_600,
+        description="A camera that makes no progress and gives no reason for so long is stuck: `/healthz` says so, and "
+        "systemd's watchdog is no longer fed. For a stream never less than two of its longest waits.",
+    )
+
+    edge_page_port: int = Field(
+        8_090,
+        ge=0,
+        le=65_535,
+        description="Port of the live page. 0: no page. When the default is taken, and nobody asked for it, any other.",
+    )
+    edge_page_address: str = Field(
+        "127.0.0.1",
+        description="Address that the live page is bound to. One that others can reach needs `edge_page_token`.",
+    )
+    edge_page_token: SecretStr = Field(
+        SecretStr(""), description="Token that the live page asks for, 16 characters or more. Empty: none is asked for."
+    )
+
+    edge_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged."
+    )
+    edge_log_format: Literal["", "text", "json"] = Field(
+        "", description="`text` for people or `json` for collectors. Empty: warnings alone, unless there is a log file."
+    )
+    edge_log_file: str = Field("", description="File that is logged to. Empty: standard error.")
+    edge_log_max_bytes: int = Field(
+        10_000_000, ge=10_000, le=10_000_000_000, description="Size at which the log file is begun anew."
+    )
+    edge_log_backups: int = Field(5, ge=0, le=1_000, description="Earlier log files that are kept.")
+
     @model_validator(mode="after")
     def _in_order(self) -> EdgeSettings:
         if self.edge_low_confidence > self.edge_high_confidence:
@@ -200,4 +245,9 @@ class EdgeSettings(StoreSettings):
             raise ValueError("edge_service_url and edge_token are set both, or neither")
         if self.edge_budget_month and not (self.edge_price_per_gb or self.edge_price_per_10k_uploads):
             raise ValueError("edge_budget_month needs a price: edge_price_per_gb, edge_price_per_10k_uploads or both")
+        token = self.edge_page_token.get_secret_value()
+        if token and len(token) < _TOKEN_MIN:
+            raise ValueError(f"edge_page_token is shorter than {_TOKEN_MIN} characters")
+        if self.edge_page_port and not token and not is_this_machine(self.edge_page_address):
+            raise ValueError("edge_page_address can be reached from elsewhere; edge_page_token must be set")
         return self

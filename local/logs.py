@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, Final, cast
 
+from edge_uploader.settings import EdgeSettings
 from shared.domain import format_time
+from shared.errors import ConfigurationError
 from shared.telemetry import trace_ids
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -58,8 +64,41 @@ def _plain(value: object) -> object:
     return value if isinstance(value, _SCALARS) else f"<{type(value).__name__}>"
 
 
-def configure_logging(level: str, format: LogFormat) -> None:
-    """Sends the records of every logger to standard error."""
-    handler = logging.StreamHandler()
+class PrivateFileHandler(RotatingFileHandler):
+    """A log file, begun anew at a size, that its owner alone can read: it tells of places and times."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return cast(TextIOWrapper, os.fdopen(descriptor, self.mode, encoding="utf-8"))
+
+
+def configure_edge_logging(settings: EdgeSettings) -> None:
+    """Logs as a gateway's settings say: to its file, to standard error, or, without either, warnings alone.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    format = LogFormat(settings.edge_log_format or LogFormat.TEXT)
+    if not settings.edge_log_file:
+        if settings.edge_log_format:
+            configure_logging(settings.edge_log_level, format)
+        return
+    path = Path(settings.edge_log_file).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = PrivateFileHandler(
+            path,
+            maxBytes=settings.edge_log_max_bytes,
+            backupCount=settings.edge_log_backups,
+            encoding="utf-8",
+        )
+    except OSError as error:
+        raise ConfigurationError(f"the log file {path} cannot be written: {error.strerror}") from error
+    configure_logging(settings.edge_log_level, format, handler)
+
+
+def configure_logging(level: str, format: LogFormat, handler: logging.Handler | None = None) -> None:
+    """Sends the records of every logger to a handler; None for standard error."""
+    handler = handler or logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

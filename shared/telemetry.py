@@ -140,6 +140,25 @@ EDGE_RETRIES = Counter("facerelay.edge.retries", "{attempt}", "Attempts to send 
 EDGE_REFUSED = Counter("facerelay.edge.refused", "{crop}", "Crops that the store refused for good.")
 EDGE_SPOOL_DEPTH = Gauge("facerelay.edge.spool.depth", "{crop}", "Crops that wait for the store.", "site")
 EDGE_SPOOL_SIZE = Gauge("facerelay.edge.spool.size", "By", "Their size on the disk.", "site")
+EDGE_STUCK = Gauge("facerelay.edge.camera.stuck", "1", "1 while the camera makes no progress.", "site", "camera")
+EDGE_PICTURE = Gauge(
+    "facerelay.edge.picture", "1", "1 for what the picture is now, 0 for what it was.", "site", "camera", "state"
+)
+EDGE_GRABBED = Counter("facerelay.edge.grabbed", "{frame}", "Frames that the source delivered.", "site", "camera")
+EDGE_SKIPPED = Counter("facerelay.edge.skipped", "{frame}", "Frames passed over on purpose.", "site", "camera")
+EDGE_DROPPED = Counter("facerelay.edge.dropped", "{frame}", "Frames lost to a busy detector.", "site", "camera")
+EDGE_RECONNECTS = Counter("facerelay.edge.reconnects", "{attempt}", "Streams opened again.", "site", "camera")
+EDGE_TRACKS = Counter("facerelay.edge.tracks", "{track}", "Faces that were followed.", "site", "camera")
+EDGE_DETECTOR_RUNS = Counter("facerelay.edge.detector.runs", "{run}", "Runs of the detector.", "site", "camera")
+EDGE_REPEATS = Counter("facerelay.edge.repeats", "{track}", "Tracks of what was sent already.", "site", "camera")
+EDGE_USABLE = Counter("facerelay.edge.usable", "{face}", "Faces good enough to be recognised.", "site", "camera")
+EDGE_UNUSABLE = Counter("facerelay.edge.unusable", "{face}", "Faces that are not, by cause.", "site", "camera", "cause")
+EDGE_SPOOL_LIMIT = Gauge("facerelay.edge.spool.limit", "By", "Bound of the spool.", "site")
+EDGE_SPOOL_OLDEST = Gauge("facerelay.edge.spool.oldest", "s", "Age of the crop that has waited longest.", "site")
+EDGE_SPOOL_DROPPED = Counter("facerelay.edge.spool.dropped", "{crop}", "Crops given up at the spool's bound.", "site")
+EDGE_SPOOL_TORN = Counter("facerelay.edge.spool.torn", "{file}", "Damaged files that were set aside.", "site")
+EDGE_SPOOL_FULL = Counter("facerelay.edge.spool.full", "{time}", "Times that the spool had no room.", "site")
+EDGE_BUDGET = Gauge("facerelay.edge.budget", "1", "What the budget's report says, by item.", "site", "item")
 
 
 def install(tracer_provider: trace.TracerProvider, meter_provider: metrics.MeterProvider) -> None:

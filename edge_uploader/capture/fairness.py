@@ -14,14 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ParamSpec
 
 import cv2
 
 from shared.domain import Face, UInt8Array
 from shared.ports import Detector
 
+P = ParamSpec("P")
 
-def shared_fairly(make: Callable[[], Detector], cameras: int, *, cores: int | None = None) -> Callable[[], Detector]:
+
+def shared_fairly(make: Callable[P, Detector], cameras: int, *, cores: int | None = None) -> Callable[P, Detector]:
     """Makes detectors that take turns where there are more cameras than cores, and none else.
 
     Sets OpenCV's threads to a camera's share of the cores: its pool is one for the process, and cameras that all use it
@@ -33,7 +36,11 @@ def shared_fairly(make: Callable[[], Detector], cameras: int, *, cores: int | No
     if cameras <= cores:
         return make
     gate, numbers = FairGate(cores), itertools.count()
-    return lambda: FairDetector(make(), gate, str(next(numbers)))
+
+    def make_fair(*arguments: P.args, **options: P.kwargs) -> Detector:
+        return FairDetector(make(*arguments, **options), gate, str(next(numbers)))
+
+    return make_fair
 
 
 class FairGate:

@@ -141,6 +141,11 @@ class Spool:
         return self._bytes
 
     @property
+    def limit_bytes(self) -> int:
+        """The bound that it was opened with."""
+        return self._limit_bytes
+
+    @property
     def full(self) -> bool:
         """Whether the last `put` found no room."""
         return self._full

@@ -122,6 +122,11 @@ class Uploader:
         for thread in [*self._workers, self._watcher]:
             thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether anybody is there to send. Before `start` and after `stop` nobody is."""
+        return any(thread.is_alive() for thread in list(self._workers))
+
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stops after the attempts under way. What was not delivered stays in the spool."""
         self._stop.set()

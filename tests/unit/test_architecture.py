@@ -23,7 +23,7 @@ LONG_MODULES = {
 }
 LONG_FUNCTIONS = {
     ("edge_uploader/gateway.py", "build_gateway"),
-    ("local/cli/edge.py", "run"),  # the options of a command are its parameters
+    ("local/cli/edge/run.py", "run"),  # the options of a command are its parameters
 }
 
 

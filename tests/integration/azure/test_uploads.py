@@ -23,7 +23,7 @@ from edge_uploader.delivery.uploader import Uploader
 from edge_uploader.settings import EdgeSettings
 from functions.http import build_api
 from functions.services import Services, use_services
-from local.cli.edge import _store
+from local.cli.edge.common import open_store
 from shared.access import Scope, UploadGrant
 from shared.adapters.azure.access import AzureAccess
 from shared.adapters.azure.grants import SasGrants
@@ -353,7 +353,7 @@ def test_a_gateway_with_a_device_token_delivers_through_the_real_service(
         answer = api.post("/api/v1/uploads", headers={"Authorization": f"Bearer {text}"})
         assert answer.status_code == 200, answer.text
         edge = EdgeSettings(edge_service_url="http://127.0.0.1:1", edge_token=text)  # type: ignore[arg-type]
-        store = _store(edge)
+        store = open_store(edge)
         assert isinstance(store, UploadStore)
         store._grants = _Answered(answer.json())  # type: ignore[assignment]
         name = put(store)

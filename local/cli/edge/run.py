@@ -1,53 +1,54 @@
-"""`facerelay edge run` and `facerelay extract`: the gateway on the command line."""
+"""`facerelay edge run`: the gateway at work."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from edge_uploader.settings import EdgeSettings
-from local.cli.console import Json, clear_errors, console, fail, messages, print_json
-from local.logs import LogFormat, configure_logging
+from edge_uploader.systemd import Systemd
+from local.cli.console import Json, console, messages, print_json
+from local.cli.edge.common import (
+    Cameras,
+    Config,
+    Fps,
+    MaxSize,
+    MinSize,
+    SkipFrames,
+    load_plan,
+    need_cameras,
+    one_line_errors,
+    open_store,
+    quiet_opencv,
+    size,
+)
+from local.logs import LogFormat, configure_edge_logging
 from shared.domain import parse_moment
 
 if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
     from edge_uploader.camera import CameraStats
     from edge_uploader.gateway import Gateway, GatewayReport
-    from shared.ports import BlobStore
+    from local.cli.edge.live import LivePage
 
-app = typer.Typer(no_args_is_help=True, help="The edge gateway: cameras in, best face crops out.")
 _ONCE_GIVE_UP_S = 15.0
 _STATE_STYLE = {"running": "green", "failed": "bold red", "finished": "dim", "waiting": "yellow"}
 
-Fps = Annotated[float | None, typer.Option("--fps", "--target-fps", help="Frames looked at each second; 0: all.")]
-SkipFrames = Annotated[int | None, typer.Option(help="Frames passed over after each one looked at.")]
-MinSize = Annotated[int | None, typer.Option(help="Discard faces smaller than this (px) on the long axis.")]
-MaxSize = Annotated[int | None, typer.Option(help="Scale down faces larger than this (px) on the long axis.")]
 
-
-@app.callback()
-def _edge() -> None:
-    """Keeps `run` a command of its own: Typer would fold an app with one command."""
-
-
-@app.command()
 def run(
-    camera: Annotated[
-        list[str],
-        typer.Option(help="NAME=SOURCE or NAME@LOCATION=SOURCE: video, folder, URL, webcam index. Repeat it."),
-    ],
+    camera: Cameras = None,
+    config: Config = None,
     site: Annotated[str | None, typer.Option(help="Id of the site.")] = None,
     location: Annotated[str | None, typer.Option(help="Where cameras are that do not say.")] = None,
     fps: Fps = None,
@@ -69,42 +70,53 @@ def run(
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Metrics for Prometheus, at this port of 127.0.0.1.")
     ] = None,
+    page_port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port of the live page; 0: no page.")] = None,
     log_format: Annotated[
         LogFormat | None, typer.Option(help="Log everything to standard error; without it, warnings alone.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Reads cameras and sends the best crops of each face. Exit code 1 when a camera failed."""
-    with _one_line_errors():
-        from edge_uploader.camera import CameraSpec
+    options = {
+        "edge_site": site,
+        "edge_location": location,
+        "edge_fps": fps,
+        "edge_skip_frames": skip_frames,
+        "edge_min_face_px": min_size,
+        "edge_max_face_px": max_size,
+        "edge_every_frame": every_frame or None,
+        "edge_spool_dir": spool,
+        "edge_stream_give_up_s": _ONCE_GIVE_UP_S if once else None,
+        "edge_page_port": page_port,
+        "edge_log_format": log_format,
+    }
+    with one_line_errors(), ExitStack() as stack:
         from edge_uploader.gateway import build_gateway
+        from local.cli.edge.live import LivePage
         from shared.bootstrap import start_telemetry
 
-        _quiet_opencv()
-        if log_format is not None:
-            configure_logging("info", log_format)
-
-        settings = _settings(
-            edge_site=site,
-            edge_location=location,
-            edge_fps=fps,
-            edge_skip_frames=skip_frames,
-            edge_min_face_px=min_size,
-            edge_max_face_px=max_size,
-            edge_every_frame=every_frame or None,
-            edge_spool_dir=spool,
-            edge_stream_give_up_s=_ONCE_GIVE_UP_S if once else None,
-        )
+        quiet_opencv()
+        plan = load_plan(config, camera, options)
+        need_cameras(plan)
+        configure_edge_logging(plan.settings)
+        page = LivePage(plan.settings, annotate)
         gateway = build_gateway(
-            settings,
-            [CameraSpec.parse(text) for text in camera],
-            _store(settings),
-            annotate=annotate,
+            plan.settings,
+            plan.cameras,
+            open_store(plan.settings),
+            observe=page.observe,
+            own_settings=plan.own,
             loop=once is False,
             start=_time(start),
         )
-    with _metrics(start_telemetry(settings, "facerelay-edge", prometheus=metrics_port is not None), metrics_port):
-        report = _run(gateway)
+        stack.callback(gateway.close)
+        measured = metrics_port is not None or page.wanted
+        metrics = start_telemetry(plan.settings, "facerelay-edge", prometheus=measured)
+        stack.enter_context(_metrics(metrics, metrics_port))
+        url = stack.enter_context(page.serving(gateway, metrics))
+        if url:
+            messages.print(f"live page: {url}", highlight=False)
+        report = _run(gateway, page)
     _finish(report, as_json)
 
 
@@ -122,20 +134,35 @@ def _finish(report: GatewayReport, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _run(gateway: Gateway) -> GatewayReport:
+def _run(gateway: Gateway, page: LivePage) -> GatewayReport:
     """Runs it under a live table until its cameras end or a signal comes; a second signal ends it at once."""
     stop = threading.Event()
+    manager = Systemd(os.environ)
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         stop.set()
+        manager.stopping()
         signal.signal(number, signal.SIG_DFL)
 
+    def on_tick(report: GatewayReport) -> None:
+        page.update(report)
+        health = gateway.health()
+        manager.status("; ".join(health.problems) or f"{_caption(report)}, {len(report.cameras)} cameras")
+        if health.ok:
+            manager.feed(time.monotonic())
+
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    manager.ready()
     try:
         if not messages.is_terminal:
-            return gateway.run(stop)
+            return gateway.run(stop, on_tick)
         with Live(_table(gateway.report()), console=messages, refresh_per_second=4, transient=True) as live:
-            return gateway.run(stop, lambda report: live.update(_table(report)))
+
+            def show(report: GatewayReport) -> None:
+                on_tick(report)
+                live.update(_table(report))
+
+            return gateway.run(stop, show)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -143,24 +170,15 @@ def _run(gateway: Gateway) -> GatewayReport:
 
 @contextmanager
 def _metrics(page: Callable[[], bytes] | None, port: int | None) -> Iterator[None]:
-    """Answers Prometheus on this machine while the gateway runs."""
+    """Answers Prometheus on a port of its own while the gateway runs; the live page has the same at `/metrics`."""
     if page is None or port is None:
         yield
         return
     from local.metrics_server import serving
 
-    with ExitStack() as stack:
-        with _one_line_errors():
-            url = stack.enter_context(serving(page, port))
+    with serving(page, port) as url:
         messages.print(f"metrics: {url}", highlight=False)
         yield
-
-
-def _quiet_opencv() -> None:
-    """Its warnings (a camera that is not there, a backend it tried first) are said better in our own lines."""
-    from cv2.utils import logging as cv2_logging
-
-    cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
 
 
 def _table(report: GatewayReport) -> Table:
@@ -178,7 +196,7 @@ def _table(report: GatewayReport) -> Table:
             str(camera.detections),
             str(camera.tracks),
             str(camera.crops),
-            _size(camera.bytes),
+            size(camera.bytes),
             str(camera.to_json()["frames_per_s"]),
         )
     return table
@@ -190,15 +208,15 @@ def _problems(camera: CameraStats) -> list[str]:
     lines += [f"{count} images left out: {reason}" for reason, count in sorted(camera.images_unreadable.items())]
     if camera.frames_dropped:
         lines.append(f"{camera.frames_dropped} frames dropped: the detector did not keep up")
-    if camera.lost:
-        lines.append(f"{camera.lost} crops lost: the spool had no room when the gateway stopped")
     if camera.dropped:
         lines.append(f"{camera.dropped} crops dropped: the spool was full of more valuable ones")
+    if camera.lost:
+        lines.append(f"{camera.lost} crops lost: the spool had no room when the gateway stopped")
     return lines
 
 
 def _caption(report: GatewayReport) -> str:
-    parts = [f"{report.uploads.uploaded} uploaded", _size(report.uploads.bytes_uploaded), f"{report.waiting} waiting"]
+    parts = [f"{report.uploads.uploaded} uploaded", size(report.uploads.bytes_uploaded), f"{report.waiting} waiting"]
     if report.uploads.refused:
         parts.append(f"{report.uploads.refused} refused")
     if report.spool.dropped:
@@ -210,34 +228,5 @@ def _caption(report: GatewayReport) -> str:
     return " · ".join(parts)
 
 
-def _size(size_bytes: float) -> str:
-    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
-
-
 def _time(text: str | None) -> datetime | None:
     return parse_moment(text) if text else None
-
-
-def _store(settings: EdgeSettings) -> BlobStore:
-    """Where crops go: through the service's grants when there is a service to ask, else straight to the store."""
-    from shared.bootstrap import open_blob_store, open_upload_store
-
-    if settings.edge_service_url:
-        return open_upload_store(settings, settings.edge_service_url, settings.edge_token.get_secret_value())
-    return open_blob_store(settings, repeats=False)
-
-
-def _settings(**options: Any) -> EdgeSettings:
-    """Settings from the environment, with the options that were given over them."""
-    return EdgeSettings(**{name: value for name, value in options.items() if value is not None})
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What is wrong in a line for the operator, settings included."""
-    try:
-        with clear_errors():
-            yield
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in error.errors())
-        fail(escape("; ".join(problems)), hint="docs/edge.md describes every setting")
