@@ -16,7 +16,7 @@ LFW ?= ../shared/data/lfw-dev
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
 	bench-grouping bench-scale bench-throughput bench-reliability \
-	bench-cold-start check-infra conformance conformance-environment fuzz clean
+	bench-edge-latency bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -105,6 +105,9 @@ bench-throughput: $(DEV_STAMP) models  ## requests a second of a running service
 bench-reliability: $(DEV_STAMP) $(NODE_STAMP) models  ## kill -9 while crops arrive; nothing may be lost or doubled
 	$(BIN)/python -m bench.reliability --backend local
 	$(BIN)/python -m bench.reliability --backend azure
+
+bench-edge-latency: $(DEV_STAMP) models  ## from a frame to the stored detection, four cameras at once; LFW as above
+	$(BIN)/python -m bench.edge_latency --lfw $(LFW)
 
 bench-cold-start: $(DEV_STAMP) models  ## from a cold process to the app, and to the first recognised face
 	$(BIN)/python -m bench.cold_start
