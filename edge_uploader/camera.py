@@ -16,7 +16,7 @@ from edge_uploader.capture.watch import CameraWatch
 from edge_uploader.delivery.order import DEFAULT_PRIORITY, GOOD_WORTH, PRIORITIES
 from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.selection.best_shot import BestShotOptions
-from edge_uploader.selection.crops import Crop, CropOptions, Encoder, View, cut, long_axis_px
+from edge_uploader.selection.crops import Crop, CropOptions, Encoder, cut, long_axis_px
 from edge_uploader.selection.follow import Follower, FollowOptions
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import Schedule, ScheduleOptions
@@ -115,18 +115,13 @@ class CameraStats:
         frames: worked on: those that the frame rate asked for, less those that a stream dropped.
         detector_runs: frames that the detector looked at.
         frames_without_look: the others, by the reason: `still`, nothing moved; `load`, the machine is behind.
-        picture: `ok`, `frozen`, `black`, `blinded`, `covered`, `moved`; `unknown` where nothing was seen, or it is not
-            watched.
-        events: the newest troubles of stream, picture and clock, at their beginning and end (`at`, `kind`, `phase`,
-            `detail`), the newest last.
-        events_begun: how often each kind has begun.
-        frames_late: of a stream, not looked at since they were of the past: a recorder that caught up after a stall.
+        picture: `ok`, `frozen`, `black`, `blinded`, `covered`, `moved`; `unknown` where it is not watched.
+        events, events_begun: see `capture.watch.CameraWatch`; the newest last.
+        frames_late: of a stream, of the past: a recorder that caught up after a stall.
         detections: faces at or above the low threshold and the minimum size.
-        tracks, rejoined, cuts, repeats, held_back, usable, unusable: see `selection.follow.FollowCounts`; with
-            `every_frame`, tracks are the crops.
+        tracks … unusable: see `selection.follow.FollowCounts`; with `every_frame`, tracks are the crops.
         crops, bytes: put into the spool.
-        lost: crops that found no room before the gateway was stopped.
-        dropped: crops that were not taken at the spool's bound, since all that waited was worth more.
+        lost, dropped: crops that found no room before the end; that gave way to worthier ones at the bound.
         position_s: of the last frame in its source.
         busy_s: spent on frames, waiting for the source not counted.
     """
@@ -289,7 +284,9 @@ class Camera:
         finally:
             # A source that broke off has still shown what it showed.
             for sending in self._follower.finish():
-                self._send(sending.track, sending.shot, self._encoded(sending.view), sending.worth)
+                self._send(
+                    sending.track, sending.shot, sending.view.encoded(self._options.crops, self._encode), sending.worth
+                )
 
     def _frames(self) -> Iterator[Frame]:
         """Decoding goes on while a frame is looked at; a live source sees to that itself."""
@@ -349,10 +346,9 @@ class Camera:
             self._stats.frames_without_look = without | {look.value: without.get(look.value, 0) + 1}
             sendings = self._follower.due(frame.position_s)
         for sending in sendings:
-            self._send(sending.track, sending.shot, self._encoded(sending.view), sending.worth)
-
-    def _encoded(self, view: View) -> Crop:
-        return view.encoded(self._options.crops, self._encode)
+            self._send(
+                sending.track, sending.shot, sending.view.encoded(self._options.crops, self._encode), sending.worth
+            )
 
     def _send(self, track: str, shot: int, crop: Crop, value: float = GOOD_WORTH) -> None:
         """Puts a crop into the spool; while that has no room, a recording's camera stands still.

@@ -21,30 +21,27 @@ from edge_uploader.annotate import Annotator
 from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats, Observer
 from edge_uploader.capture.fairness import shared_fairly
 from edge_uploader.capture.health import HealthOptions
-from edge_uploader.capture.sources import IMAGE_SUFFIXES, FrameSampler, ImageFolder, ImageReader, Source, VideoFile
-from edge_uploader.capture.streams import LiveSource, StreamOptions
 from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
 from edge_uploader.delivery.spool import Spool, SpoolCounts
 from edge_uploader.delivery.state import StateFile
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
 from edge_uploader.health import CameraLook, Health, ProgressWatch
 from edge_uploader.metering import Meter
+from edge_uploader.opening import is_live, open_source
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import ScheduleOptions
 from edge_uploader.selection.tracker import TrackerOptions
 from edge_uploader.settings import EdgeSettings
-from shared.domain import UInt8Array, check_place_id, utc_now
+from shared.domain import check_place_id
 from shared.errors import ConfigurationError
-from shared.ports import BlobStore, Clock, Detector
+from shared.ports import BlobStore, Detector
 
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
 _JOIN_S = 15.0
-_IMAGE_MAX_BYTES = 50_000_000
-_IMAGE_MAX_PIXELS = 100_000_000
 
 DetectorFactory = Callable[[], Detector]
 """Makes a detector for one camera; each camera has its own, since not every detector may be shared by threads."""
@@ -212,35 +209,6 @@ class Gateway:
         self._spool.close()
 
 
-def is_live(text: str) -> bool:
-    """Whether a source shows the present, and does not wait: a stream or a webcam."""
-    return text.isdigit() or "://" in text
-
-
-def open_source(
-    text: str,
-    settings: EdgeSettings,
-    *,
-    loop: bool = False,
-    start: datetime | None = None,
-    clock: Clock = utc_now,
-    read_image: ImageReader | None = None,
-) -> Source:
-    """The source that `text` names: digits are a webcam, `…://…` a stream, a folder images, else a video file."""
-    sampler = FrameSampler(settings.edge_fps, settings.edge_skip_frames)
-    if is_live(text):
-        options = StreamOptions(
-            settings.edge_stream_timeout_s, settings.edge_stream_backoff_max_s, settings.edge_stream_give_up_s
-        )
-        return LiveSource(int(text) if text.isdigit() else text, sampler, options, clock=clock)
-    path = Path(text).expanduser()
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        # Images are looked at one by one: a frame rate has no meaning for them, skipping has.
-        sampler = FrameSampler(0.0, settings.edge_skip_frames)
-        return ImageFolder(path, sampler, read=read_image or _read_image, start=start)
-    return VideoFile(path, sampler, start=start, loop=loop, clock=clock)
-
-
 def build_gateway(
     settings: EdgeSettings,
     specs: Sequence[CameraSpec],
@@ -405,9 +373,3 @@ def load_edge_detector(settings: EdgeSettings) -> Detector:
         # Its boxes are a little tighter than those that the limit is meant for.
         min_face_px=0.8 * settings.edge_min_face_px,
     )
-
-
-def _read_image(path: Path) -> UInt8Array:
-    from shared.vision.decode import ImageLimits, decode_image
-
-    return decode_image(path.read_bytes(), ImageLimits(_IMAGE_MAX_BYTES, _IMAGE_MAX_PIXELS, 1))

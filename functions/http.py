@@ -23,11 +23,12 @@ def routers() -> list[APIRouter]:
     from functions.group.api import router as group
     from functions.query.api import router as query
     from functions.recognize.api import router as recognize
+    from functions.recognize.intake_api import router as intake
     from functions.train.api import router as train
     from functions.train.gallery_api import router as gallery
     from functions.train.migration_api import router as migration
 
-    return [enroll, people, gallery, train, migration, recognize, group, query, admin]
+    return [enroll, people, gallery, train, migration, recognize, intake, group, query, admin]
 
 
 def build_api() -> FastAPI:

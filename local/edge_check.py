@@ -21,7 +21,8 @@ import requests
 
 from edge_uploader.camera import CameraSpec
 from edge_uploader.capture.sources import Source, SourceUnusable
-from edge_uploader.gateway import is_live, load_edge_detector, open_source
+from edge_uploader.gateway import load_edge_detector
+from edge_uploader.opening import is_live, open_source
 from edge_uploader.settings import EdgeSettings
 from edge_uploader.status import RunningGateway
 from shared.domain import CANDIDATES, UInt8Array, utc_now

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from edge_uploader.capture.sources import Frame
-from edge_uploader.gateway import load_edge_detector, open_source
+from edge_uploader.gateway import load_edge_detector
+from edge_uploader.opening import open_source
 from edge_uploader.settings import EdgeSettings
 from functions.enroll.service import crop_to_face
 from local.head_turn import View

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge_uploader.capture.sources import Frame, Source
-from edge_uploader.gateway import crop_options, load_edge_detector, open_source
+from edge_uploader.gateway import crop_options, load_edge_detector
+from edge_uploader.opening import open_source
 from edge_uploader.selection.crops import crop_region, cut, long_axis_px
 from edge_uploader.settings import EdgeSettings
 from local.display import Sink

@@ -88,14 +88,14 @@ def open_blob_store(settings: StoreSettings, *, repeats: bool = True) -> BlobSto
 
 
 def open_upload_store(settings: StoreSettings, service_url: str, token: str) -> BlobStore:
-    """For a gateway with a device token instead of an identity: candidates can be created, and nothing else.
+    """For a gateway with a device token: candidates can be created, by grants or (locally) at the service itself.
 
     Raises:
         ConfigurationError: an address that the token must not be sent to.
     """
-    from shared.adapters.azure.uploads import GrantClient, UploadStore
+    from shared.adapters.intake import open_service_store
 
-    return UploadStore(GrantClient(service_url, token), **_azure_access(settings).single_attempt().storage_options())
+    return open_service_store(service_url, token, **_azure_access(settings).single_attempt().storage_options())
 
 
 def _local_stores(settings: StoreSettings) -> Stores:
@@ -353,7 +353,7 @@ class Runtime:
             if self._upload_grants is None:
                 if self.settings.backend != "azure":
                     raise ConfigurationError(
-                        "the local backend gives no upload addresses; a gateway on this machine writes to its folder"
+                        "the local backend gives no upload addresses; deliver crops to /api/v1/candidates instead"
                     )
                 self._upload_grants = _azure_access(self.settings).upload_grants()
             return self._upload_grants

@@ -97,7 +97,7 @@ class Spool:
         max_age_s: float = 0.0,
         clock: SteadyClock | None = None,
     ) -> None:
-        self._limit_bytes, self._max_age_ns = limit_bytes, int(max_age_s * 1e9)
+        self.limit_bytes, self._max_age_ns = limit_bytes, int(max_age_s * 1e9)
         self._tmp, self._ready = folder / "tmp", folder / "ready"
         self.counts = SpoolCounts()
         try:
@@ -139,11 +139,6 @@ class Spool:
     @property
     def waiting_bytes(self) -> int:
         return self._bytes
-
-    @property
-    def limit_bytes(self) -> int:
-        """The bound that it was opened with."""
-        return self._limit_bytes
 
     @property
     def full(self) -> bool:
@@ -298,7 +293,7 @@ class Spool:
 
     def _yielding(self, new: Rank, size_bytes: int, make_room: bool) -> list[Rank] | None:
         """What gives way to `new`; None when that is itself the least valuable."""
-        missing = self._bytes + size_bytes - self._limit_bytes
+        missing = self._bytes + size_bytes - self.limit_bytes
         if missing <= 0:
             return []
         if not make_room:
@@ -389,7 +384,7 @@ class Spool:
         if self._full:
             self._full = False
             logger.info("there is room in the spool again", extra={"action": "spool_room"})
-        if self._spell and not dropping and self._bytes < _ROOM_AGAIN * self._limit_bytes:
+        if self._spell and not dropping and self._bytes < _ROOM_AGAIN * self.limit_bytes:
             dropped, self._spell = self.counts.dropped_bound + self.counts.dropped_new, 0
             logger.warning(
                 "the spool is below its bound again; %d crops were dropped since the start, %d bytes",

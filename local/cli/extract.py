@@ -69,7 +69,8 @@ def _extract(
     from cv2.utils import logging as cv2_logging
 
     from edge_uploader.extract import ExtractOptions, extract_faces
-    from edge_uploader.gateway import crop_options, load_edge_detector, open_source
+    from edge_uploader.gateway import crop_options, load_edge_detector
+    from edge_uploader.opening import open_source
     from local.draw import WHITE, Box, draw_boxes
     from shared.vision.decode import encoder_of
 

@@ -26,6 +26,8 @@ from shared.errors import ConfigurationError, InvalidInput, NotFound, Preconditi
 from shared.ports import Blob, BlobProperties, Clock
 
 GRANT_PATH: Final = "/api/v1/uploads"
+NO_GRANTS: Final = ConfigurationError.code
+"""The service's word for "ask me in another way": its backend has no addresses to write to."""
 
 _TIMEOUT_S: Final = (5, 30)
 _RENEW_PAUSE: Final = timedelta(minutes=1)
@@ -36,8 +38,18 @@ _THERE_IN_EMULATOR: Final = _THERE | {"AuthorizationPermissionMismatch"}
 """Azurite has no word of its own for it. In the cloud this one means that a role is missing, and then crops wait."""
 
 
+class NoGrants(StoreUnavailable):
+    """This service gives no grants: it takes candidates itself."""
+
+    code = "no_grants"
+
+
 class GrantClient:
     """Asks the service for grants.
+
+    Attributes:
+        service_url, token: as given; the address without a slash at its end.
+
 
     Args:
         service_url: `https://…` of the service; plain HTTP on this machine only, since a token goes with it.
@@ -50,14 +62,17 @@ class GrantClient:
     def __init__(self, service_url: str, token: str) -> None:
         if not service_url.startswith("https://") and not is_loopback(service_url):
             raise ConfigurationError("FACERELAY_EDGE_SERVICE_URL must begin with https://")
-        self._url = service_url.rstrip("/") + GRANT_PATH
+        self.service_url = service_url.rstrip("/")
+        self.token = token
+        self._url = self.service_url + GRANT_PATH
         self._session = requests.Session()
-        self._session.auth = _Bearer(token)
+        self._session.auth = Bearer(token)
 
     def grant(self) -> UploadGrant:
         """A new grant.
 
         Raises:
+            NoGrants: the service has none to give, and takes candidates itself.
             StoreUnavailable: none was given. Even a refused token is mended by somebody; until then crops wait.
         """
         try:
@@ -67,17 +82,22 @@ class GrantClient:
             if answer.status_code == HTTPStatus.OK:
                 return UploadGrant(str(document["url"]), parse_time(str(document["expires_at"])))
             why = str(document.get("message", ""))[:200]
+            code = str(document.get("code", ""))
         except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
             raise StoreUnavailable(f"the service gave no upload grant ({type(error).__name__})", sent=False) from error
-        asked = answer.headers.get("Retry-After", "")
-        raise StoreUnavailable(
-            f"the service gave no upload grant ({answer.status_code}): {why}",
-            retry_after_s=int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else None,
-            sent=False,
-        )
+        refusal = f"the service gave no upload grant ({answer.status_code}): {why}"
+        if answer.status_code == HTTPStatus.CONFLICT and code == NO_GRANTS:
+            raise NoGrants(refusal, sent=False)
+        raise StoreUnavailable(refusal, retry_after_s=retry_after_s(answer), sent=False)
 
 
-class _Bearer(requests.auth.AuthBase):
+def retry_after_s(answer: requests.Response) -> int | None:
+    """Seconds that an answer asks to be left alone for; None when it says nothing, or a date."""
+    asked = answer.headers.get("Retry-After", "")
+    return int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else None
+
+
+class Bearer(requests.auth.AuthBase):
     """Sends the token. As the session's own way to authenticate, so that no `.netrc` takes its place."""
 
     def __init__(self, token: str) -> None:

@@ -28,6 +28,7 @@ from shared.access import Scope, UploadGrant
 from shared.adapters.azure.access import AzureAccess
 from shared.adapters.azure.grants import SasGrants
 from shared.adapters.azure.uploads import GrantClient, UploadStore
+from shared.adapters.intake import ServiceStore
 from shared.adapters.local import LocalStore
 from shared.bootstrap import Runtime
 from shared.domain import CANDIDATES, DATASET, format_time
@@ -354,8 +355,9 @@ def test_a_gateway_with_a_device_token_delivers_through_the_real_service(
         assert answer.status_code == 200, answer.text
         edge = EdgeSettings(edge_service_url="http://127.0.0.1:1", edge_token=text)  # type: ignore[arg-type]
         store = open_store(edge)
-        assert isinstance(store, UploadStore)
-        store._grants = _Answered(answer.json())  # type: ignore[assignment]
+        assert isinstance(store, ServiceStore)
+        assert isinstance(store._granted, UploadStore)
+        store._granted._grants = _Answered(answer.json())
         name = put(store)
         spool = Spool(tmp_path / "spool")
         made = candidate(b"crop")

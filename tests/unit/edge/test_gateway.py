@@ -17,7 +17,8 @@ from edge_uploader.capture.sources import FrameSampler, ImageFolder, SourceUnusa
 from edge_uploader.capture.streams import LiveSource
 from edge_uploader.delivery.spool import Spool
 from edge_uploader.extract import ExtractOptions, extract_faces
-from edge_uploader.gateway import build_gateway, camera_options, open_source
+from edge_uploader.gateway import build_gateway, camera_options
+from edge_uploader.opening import open_source
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.settings import EdgeSettings
 from shared.domain import Candidate

@@ -1,0 +1,151 @@
+"""The gateway's store when it has a device token: by upload grants where there are any, else the service itself.
+
+An embedded service has no blob store that a gateway could reach, so it says so when it is asked for a grant, and takes
+the crops over its own HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
+from urllib.parse import urlencode
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from shared.adapters.azure.uploads import Bearer, GrantClient, NoGrants, UploadStore, retry_after_s
+from shared.adapters.naming import check_metadata
+from shared.domain import CANDIDATES, utc_now
+from shared.errors import InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
+from shared.ports import Blob, BlobProperties, BlobStore, Clock
+
+INTAKE_PATH: Final = "/api/v1/candidates"
+METADATA_HEADER: Final = "X-Facerelay-Candidate"
+
+_TIMEOUT_S: Final = (5, 30)
+_ASK_AGAIN: Final = timedelta(hours=1)
+_MOST_THREADS: Final = 32
+_REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
+
+
+class ServiceStore:
+    """`ports.BlobStore` as far as a device token reaches: it creates candidates; it shows and changes nothing.
+
+    Args:
+        grants: asks the service for grants.
+        granted: writes by them.
+        clock: for tests.
+    """
+
+    def __init__(self, grants: GrantClient, granted: BlobStore, *, clock: Clock = utc_now) -> None:
+        self._grants, self._granted, self._clock = grants, granted, clock
+        self._session = requests.Session()
+        # Each uploading thread keeps its connection; requests' own pool would close those above ten.
+        self._session.mount(grants.service_url, HTTPAdapter(pool_maxsize=_MOST_THREADS))
+        self._session.auth = Bearer(grants.token)
+        self._direct_until: datetime | None = None
+        self._lock = threading.Lock()
+
+    def put(
+        self,
+        container: str,
+        name: str,
+        data: bytes,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        content_type: str = "application/octet-stream",
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> str:
+        """Creates a candidate.
+
+        Raises:
+            PreconditionFailed: this very crop is there.
+            InvalidInput: anything but creating a candidate, or one that the service will never take.
+            StoreUnavailable: not now. A token that is refused is mended by somebody; until then crops wait.
+        """
+        if container != CANDIDATES or not if_absent or if_match is not None:
+            _refuse()
+        if not self._direct():
+            try:
+                return self._granted.put(
+                    container,
+                    name,
+                    data,
+                    metadata=metadata,
+                    tags=tags,
+                    content_type=content_type,
+                    if_absent=True,
+                )
+            except NoGrants:
+                with self._lock:
+                    self._direct_until = self._clock() + _ASK_AGAIN
+        return self._deliver(name, data, check_metadata(metadata or {}), content_type)
+
+    def properties(self, container: str, name: str) -> BlobProperties:
+        """Raises: NotFound: always; a device token lets nothing be read."""
+        raise NotFound("a device token shows no blobs")
+
+    def get(self, container: str, name: str) -> Blob:
+        """Raises: NotFound: always."""
+        raise NotFound("a device token shows no blobs")
+
+    def delete(self, container: str, name: str) -> bool:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def _direct(self) -> bool:
+        with self._lock:
+            return self._direct_until is not None and self._clock() < self._direct_until
+
+    def _deliver(self, name: str, data: bytes, metadata: Mapping[str, str], content_type: str) -> str:
+        headers = {METADATA_HEADER: urlencode(metadata), "Content-Type": content_type}
+        try:
+            # Never redirected: token and picture are for this service alone.
+            answer = self._session.post(
+                self._grants.service_url + INTAKE_PATH,
+                data=data,
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                allow_redirects=False,
+            )
+        except requests.ConnectTimeout as error:
+            raise StoreUnavailable("the service does not answer", sent=False) from error
+        except requests.RequestException as error:
+            raise StoreUnavailable(f"the service does not answer ({type(error).__name__})") from error
+        if answer.status_code == HTTPStatus.CREATED:
+            return str(metadata.get("sha256", ""))
+        if answer.status_code == HTTPStatus.OK:
+            raise PreconditionFailed("this candidate is there already")
+        if answer.status_code in _REFUSED or answer.status_code == HTTPStatus.CONFLICT:
+            raise InvalidInput(f"the service refused the crop {name} ({answer.status_code})")
+        raise StoreUnavailable(f"the service took no crop ({answer.status_code})", retry_after_s=retry_after_s(answer))
+
+
+def open_service_store(service_url: str, token: str, **options: Any) -> ServiceStore:
+    """The store of a gateway with a token.
+
+    Args:
+        options: time-outs and retries of the storage SDK.
+
+    Raises:
+        ConfigurationError: an address that the token must not be sent to.
+    """
+    grants = GrantClient(service_url, token)
+    return ServiceStore(grants, UploadStore(grants, **options))
+
+
+def _refuse() -> NoReturn:
+    raise InvalidInput("a device token lets candidates be created, and nothing else")
