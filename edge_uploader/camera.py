@@ -122,8 +122,7 @@ class CameraStats:
         tracks … unusable: see `selection.follow.FollowCounts`; with `every_frame`, tracks are the crops.
         crops, bytes: put into the spool.
         lost, dropped: crops that found no room before the end; that gave way to worthier ones at the bound.
-        position_s: of the last frame in its source.
-        busy_s: spent on frames, waiting for the source not counted.
+        position_s, busy_s: of the last frame in its source; spent on frames, waiting for the source not counted.
     """
 
     camera: str
@@ -161,11 +160,8 @@ class CameraStats:
         """Every field, and `frames_per_s`: the rate that the detector and all after it would keep up with."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         rate = self.frames / self.busy_s if self.busy_s else 0.0
-        return values | {
-            "busy_s": round(self.busy_s, 3),
-            "position_s": round(self.position_s, 3),
-            "frames_per_s": round(rate, 1),
-        }
+        rounded = {name: round(values[name], 3) for name in ("busy_s", "position_s")}
+        return values | rounded | {"frames_per_s": round(rate, 1)}
 
 
 class Observer(Protocol):

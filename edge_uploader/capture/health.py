@@ -323,7 +323,8 @@ class PictureHealth:
             return FROZEN
         if still_s and self.state == FROZEN:
             return FROZEN
-        return view
+        # Of a lively scene the view's verdict flickers, and would keep a trouble that is over from ending.
+        return view if self.state in (OK, COVERED, MOVED) else OK
 
     def _settle(self, verdict: str, now: Map, at_s: float) -> Change | None:
         """Turns what it looks like into what is so: only what lasts counts, at its beginning and at its end."""

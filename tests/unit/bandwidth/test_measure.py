@@ -60,7 +60,7 @@ def test_every_face_is_every_face_at_six_a_second_and_best_shots_are_few(
     seed, ours = report.policies
     assert len(seed.sent) == seed.frames == 6 * SECONDS
     assert [sent.at_s for sent in seed.sent] == pytest.approx([n / 6 for n in range(30)], abs=0.01)
-    assert 1 <= len(ours.sent) <= settings.edge_shots_per_track
+    assert 1 <= len(ours.sent) <= settings.edge_shots_per_track + 1, "one more when the face looks different"
     assert (ours.people, seed.people) == (1, None)
     assert seed.network == on_network([sent.size_bytes for sent in seed.sent])
     assert report.video.length_s == pytest.approx(SECONDS)

@@ -78,7 +78,7 @@ def test_somebody_who_walks_by_is_one_track_with_few_crops(spool):
     sent = candidates(spool)
     stats = camera.stats()
     assert len({c.track for c in sent}) == 1
-    assert 2 <= len(sent) <= 3
+    assert 2 <= len(sent) <= 4, "three, and one more when the face looks different all of a sudden"
     assert sorted(c.shot for c in sent) == list(range(len(sent)))
     assert (stats.state, stats.tracks, stats.frames, stats.detections, stats.crops) == (
         "finished",
