@@ -113,7 +113,7 @@ def detections_of(scene: Scene, settings: EdgeSettings) -> list[list[Face]]:
     from edge_uploader.gateway import load_edge_detector
 
     detector, capture = load_edge_detector(settings), cv2.VideoCapture(str(scene.video))
-    found = []
+    found: list[list[Face]] = []
     while True:
         read, frame = capture.read()
         if not read:
