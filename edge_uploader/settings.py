@@ -77,9 +77,7 @@ class EdgeSettings(StoreSettings):
         description="Background on each side of the face, as a share of its width or height. The recogniser's own "
         "detector needs some.",
     )
-    edge_crop_format: Literal["jpeg", "webp"] = Field(
-        "webp", description="How crops are encoded: `webp`, or `jpeg`, which is a quarter larger at the same quality."
-    )
+    edge_crop_format: Literal["jpeg", "webp"] = Field("webp", description="How crops are encoded: `webp` or `jpeg`.")
     edge_crop_quality: int = Field(90, ge=20, le=100, description="Quality of the crops, in the terms of their format.")
 
     edge_shots_per_track: int = Field(
