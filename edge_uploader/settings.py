@@ -88,12 +88,15 @@ class EdgeSettings(StoreSettings):
         description="Background on each side of the face, as a share of its width or height. The recogniser's own "
         "detector needs some.",
     )
-    edge_crop_format: Literal["jpeg", "webp"] = Field(
-        "webp", description="How crops are encoded: `webp`, or `jpeg`, which is a quarter larger at the same quality."
-    )
+    edge_crop_format: Literal["jpeg", "webp"] = Field("webp", description="How crops are encoded: `webp` or `jpeg`.")
     edge_crop_quality: int = Field(90, ge=20, le=100, description="Quality of the crops, in the terms of their format.")
 
-    edge_shots_per_track: int = Field(3, ge=1, le=100, description="Most crops sent of one track and period.")
+    edge_shots_per_track: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Most crops sent of one track and period; one more when the face looks different all of a sudden.",
+    )
     edge_shot_spacing_s: float = Field(
         0.5, ge=0, le=60, description="Least time between two crops of one track, so that they differ."
     )

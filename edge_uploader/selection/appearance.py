@@ -15,6 +15,8 @@ import numpy as np
 from shared.domain import Float32Array, UInt8Array
 
 _PATCH_PX: Final = 16
+_FLAT: Final = 2.0
+"""Deviation in grey levels under which a patch is noise."""
 _BINS: Final = (8, 4, 4)
 """Of hue, saturation and value."""
 _TORSO_WIDTH, _TORSO_HEIGHT, _NECK = 1.8, 1.4, 0.15
@@ -26,7 +28,7 @@ class Appearance:
     """One look at one face.
 
     Attributes:
-        patch: (256,) float32, grey levels of the face at 16 × 16, mean 0 and norm 1.
+        patch: (256,) float32, grey levels of the face at 16 × 16, mean 0 and norm 1, or all 0: flat.
         colours: (128,) float32, square roots of the shares of the colours of face and chest, norm 1.
     """
 
@@ -55,13 +57,19 @@ def appearance_of(image: UInt8Array, box: Float32Array) -> Appearance:
     grey = cv2.cvtColor(cv2.resize(face, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     patch = grey.astype(np.float32).ravel()
     patch -= patch.mean()
+    if float(patch.std()) < _FLAT:
+        patch[:] = 0.0
     colours = np.sqrt((_histogram(face) + _histogram(torso)) / 2)
     return Appearance(_unit(patch), _unit(colours))
 
 
 def likeness(left: Appearance, right: Appearance) -> float:
-    """−1 to 1: correlation of the grey patches, held down by colours that differ (Bhattacharyya)."""
-    return float(left.patch @ right.patch) * float(left.colours @ right.colours)
+    """−1 to 1: correlation of the grey patches, held down by colours that differ (Bhattacharyya).
+
+    Where one of the faces is too flat to tell, such as in the dark, the colours decide alone.
+    """
+    colours = float(left.colours @ right.colours)
+    return float(left.patch @ right.patch) * colours if left.patch.any() and right.patch.any() else colours
 
 
 def _region(image: UInt8Array, x1: float, y1: float, x2: float, y2: float) -> UInt8Array:

@@ -33,7 +33,8 @@ class RepeatOptions:
         settle_s: seen for so long at one place, with one look, it has. 0: nothing ever has.
         first_s: wait until it is sent again; each wait is twice the one before.
         longest_s: longest wait.
-        same: likeness from which a view shows the same: one pair of people in three hundred reaches it (docs/adr/0022).
+        same: likeness from which a view shows the same. Of two people, one pair of views in a hundred reaches 0.51
+            (docs/adr/0022).
         identical: likeness from which even a return after an absence is no news: a picture on the wall.
         absent_s: not seen for so long, it has been away.
     """

@@ -153,3 +153,12 @@ def test_finish_forgets_and_a_flush_does_not():
     assert shots.demand(5.0) == float("inf")
     assert shots.finish() == []
     assert shots.demand(5.0) == 0.0
+
+
+def test_a_face_that_looks_different_may_be_sent_once_more():
+    shots = BestShots(BestShotOptions(shots=2, good_enough=0.3, hold_s=0.0, spacing_s=0.5, relax_s=1.0))
+    assert offer(shots, (0.6, 0.0), (0.6, 1.0), (0.6, 2.0)) == [0.0, 1.0]
+    shots.changed()
+    assert offer(shots, (0.4, 3.0), (0.6, 5.0)) == [3.0]
+    shots.changed()
+    assert offer(shots, (0.9, 9.0)) == []

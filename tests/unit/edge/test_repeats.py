@@ -121,3 +121,13 @@ def test_a_look_is_of_the_face_and_the_clothes():
     assert likeness(same, appearance_of(clothes, BOX)) < 0.95
     beyond = appearance_of(image, np.float32([380, 390, 460, 480]))
     assert np.isfinite(beyond.patch).all() and np.isfinite(beyond.colours).all()
+
+
+def test_flat_faces_are_told_apart_by_colour_alone():
+    def plain(face_colour, chest):
+        image = np.full((400, 400, 3), 90, np.uint8)
+        image[100:180, 100:160], image[180:320] = face_colour, chest
+        return appearance_of(image, BOX)
+
+    assert likeness(plain(20, (10, 10, 60)), plain(20, (10, 10, 60))) > 0.99
+    assert likeness(plain(20, (10, 10, 60)), plain(120, (200, 30, 30))) < 0.4
