@@ -70,6 +70,11 @@ class Circuit:
                 self._trying = True
             return self._round
 
+    def valid(self, permit: int) -> bool:
+        """Whether the leave still holds: what it was to be used for may have come late, after another's failure."""
+        with self._guard:
+            return permit == self._round or not self._failures
+
     def succeeded(self, permit: int) -> None:
         """The store answered, if only to refuse a crop."""
         with self._guard:

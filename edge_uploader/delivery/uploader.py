@@ -171,6 +171,10 @@ class Uploader:
                 self._circuit.unused(permit)
         if entry is None:
             return
+        if not self._circuit.valid(permit):
+            # Others failed while this one waited for a crop: the store is to be left alone.
+            self._spool.give_back(entry)
+            return
         size = network_bytes(entry.item.data, entry.item.metadata, entry.item.tags)
         if not self._budget.reserve(size):
             self._circuit.unused(permit)

@@ -20,7 +20,7 @@ from typing import Final
 from shared.alert_rules import AlertRules
 from shared.alerts import KEPT_AFTER, Alert, Delivery, Notice, VisitRules, place_of
 from shared.domain import CANDIDATES, Detection
-from shared.errors import ConfigurationError, NotFound, StoreUnavailable
+from shared.errors import ConfigurationError, InvalidImage, NotFound, StoreUnavailable
 from shared.messages import ALERT_QUEUE, AlertRequest
 from shared.ports import (
     AlertChannel,
@@ -225,6 +225,19 @@ class AlertService:
         if detection.candidate is None:
             return None
         try:
-            return self._blobs.get(CANDIDATES, detection.candidate).data
-        except NotFound:
+            return as_mailed(self._blobs.get(CANDIDATES, detection.candidate).data)
+        except (NotFound, InvalidImage):
             return None
+
+
+def as_mailed(photo: bytes) -> bytes:
+    """A crop as every mail program shows it: WebP becomes JPEG, the rest stays as it is.
+
+    Raises:
+        InvalidImage: WebP that cannot be decoded.
+    """
+    if photo[:4] != b"RIFF" or photo[8:12] != b"WEBP":
+        return photo
+    from shared.vision.decode import ImageLimits, decode_image, encode_jpeg
+
+    return encode_jpeg(decode_image(photo, ImageLimits()), 90)
