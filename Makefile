@@ -17,7 +17,7 @@ ULTRA_LIGHT ?= ../shared/models/ultra_light_rfb_640.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
-	bench-grouping bench-scale bench-throughput bench-reliability bench-edge bench-edge-latency bench-edge-faults \
+	bench-grouping bench-scale bench-throughput bench-reliability bench-edge bench-edge-streams bench-edge-latency bench-edge-faults \
 	bench-cold-start check-infra conformance conformance-environment fuzz clean
 
 help:  ## what there is
@@ -114,6 +114,9 @@ bench-edge-faults: $(DEV_STAMP) $(NODE_STAMP) models  ## a gateway under every f
 bench-edge: $(DEV_STAMP) $(NODE_STAMP) models  ## best shots beside every frame, on composed scenes; and beside the seed's loop; LFW as above
 	$(BIN)/python -m bench.edge --lfw $(LFW) --fixtures --clips $(VIDEO) --ultra-light $(ULTRA_LIGHT)
 	$(BIN)/python -m bench.edge_seed --lfw $(LFW) --ultra-light $(ULTRA_LIGHT)
+
+bench-edge-streams: $(DEV_STAMP) models  ## a real RTSP camera killed, stopped and frozen, and two hours of looped video; needs GStreamer
+	$(BIN)/python -m bench.edge_streams --video $(VIDEO)/one_by_one_person.mp4
 
 bench-edge-latency: $(DEV_STAMP) models  ## from a frame to the stored detection, four cameras at once; LFW as above
 	$(BIN)/python -m bench.edge_latency --lfw $(LFW)

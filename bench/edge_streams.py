@@ -32,7 +32,7 @@ from edge_uploader.gateway import Gateway, build_gateway, camera_options, load_e
 from edge_uploader.settings import EdgeSettings
 from shared.bootstrap import open_blob_store
 from shared.errors import ConfigurationError, StoreUnavailable
-from shared.vision.decode import encode_jpeg
+from shared.vision.decode import encoder_of
 from shared.vision.quality import assess
 
 TWO_HOURS_S = 7_200.0
@@ -198,7 +198,9 @@ def looped(video: Path, folder: Path, seconds: float) -> dict[str, Any]:
     spool = Spool(settings.edge_spool_dir, limit_bytes=settings.edge_spool_limit_bytes)
     options = camera_options(settings, CameraSpec("loop", str(video)))
     detector = load_edge_detector(settings)
-    camera = Camera("loop", source, detector, spool, options, assess=assess, encode=encode_jpeg)
+    camera = Camera(
+        "loop", source, detector, spool, options, assess=assess, encode=encoder_of(settings.edge_crop_format)
+    )
     samples, began = Samples(), time.monotonic()
     worker = threading.Thread(target=camera.run)
     worker.start()
