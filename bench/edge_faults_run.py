@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from bench.edge_faults_gateway import Order
 from bench.faulty_store import Fault, FaultyStore
+from bench.processes import resident_mb
 from edge_uploader.delivery.state import StateFile
 from shared.domain import CANDIDATES, format_time
 from shared.errors import StoreUnavailable
@@ -310,9 +311,8 @@ class _Gateway:
         if self._process.poll() not in (None, 0):
             raise StoreUnavailable(f"the gateway ended by itself; see {self._rig.log}")
         with suppress(OSError, StopIteration, KeyError):
-            status = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-            rss = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
-            self.result.rss_mb[-1].append((self._status.read()["uploaded"], rss / 1024))
+            rss_mb = resident_mb(self._process.pid)
+            self.result.rss_mb[-1].append((self._status.read()["uploaded"], rss_mb))
 
     def await_full(self, top_up: Callable[[], None]) -> None:
         """Until the process has found the disk full; `top_up` keeps it so."""

@@ -28,6 +28,7 @@ import numpy as np
 from pydantic import SecretStr
 from rich.progress import track
 
+from bench.processes import resident_mb
 from bench.report import OUTPUT, console, print_figures, write_report
 from bench.report import run as run_bench
 from bench.running import Serve
@@ -152,7 +153,7 @@ def measure(sources: Sequence[str], serve: Serve, folder: Path, seconds: float) 
             if process.poll() is not None:
                 raise SystemExit("the gateway ended before its time")
             time.sleep(1.0)
-        rss_mb = _peak_rss_mb(process.pid)
+        rss_mb = resident_mb(process.pid, "VmHWM")
         cpu_s = _cpu_s(process.pid)
         process.send_signal(signal.SIGTERM)
         process.wait(90)
@@ -201,11 +202,6 @@ def summary(seconds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
         }
         for stage, values in seconds.items()
     }
-
-
-def _peak_rss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _cpu_s(pid: int) -> float:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.processes import resident_mb
 from bench.report import console, print_figures, run, write_report
 from bench.rtsp_camera import PACKAGES, RtspCamera, available
 from edge_uploader.camera import Camera, CameraSpec
@@ -48,10 +49,8 @@ class Samples:
     rows: list[tuple[float, float, int, int]] = field(default_factory=list)
 
     def take(self, at_s: float) -> None:
-        status = Path("/proc/self/status").read_text().splitlines()
-        rss_kb = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
         tasks = len(list(Path("/proc/self/task").iterdir()))
-        self.rows.append((at_s, rss_kb / 1024, len(list(Path("/proc/self/fd").iterdir())), tasks))
+        self.rows.append((at_s, resident_mb("self"), len(list(Path("/proc/self/fd").iterdir())), tasks))
 
     def summary(self, over_s: float) -> dict[str, Any]:
         """First and last level (medians of an eighth each), the highest, and memory's slope extrapolated to `over_s`.

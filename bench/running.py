@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.processes import resident_mb
 from local.client import Client
 from shared.errors import StoreUnavailable
 
@@ -74,9 +76,8 @@ class Serve:
 
     def peak_rss_mb(self) -> float:
         """Highest resident memory so far, as the kernel counts it."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+        with suppress(StopIteration):
+            return resident_mb(self.pid, "VmHWM")
         return float("nan")
 
     def kill(self) -> None:

@@ -25,9 +25,9 @@ from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
 from edge_uploader.delivery.spool import Spool, SpoolCounts
 from edge_uploader.delivery.state import StateFile
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
-from edge_uploader.health import CameraLook, Health, ProgressWatch
 from edge_uploader.metering import Meter
 from edge_uploader.opening import is_live, open_source
+from edge_uploader.progress import CameraLook, Health, ProgressWatch
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.selection.repeats import RepeatOptions

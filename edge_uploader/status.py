@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_uploader.gateway import GatewayReport
-from edge_uploader.health import Health
+from edge_uploader.progress import Health
 from shared import __version__
 from shared.domain import format_time, utc_now
 from shared.ports import Clock

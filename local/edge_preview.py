@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,46 +15,12 @@ from edge_uploader.live_picture import Observers
 from edge_uploader.preview import Look, PreviewObserver
 from edge_uploader.settings import EdgeSettings
 from functions.gates import recognition_gate
-from shared.errors import NotFound
-from shared.ports import Blob, BlobProperties
+from local.nowhere import Nowhere
 from shared.settings import Settings
 from shared.vision.quality import assess
 
 _SMALLEST_PX: Final = 16
 _OVERTIME_S: Final = 20.0
-
-
-class Nowhere:
-    """A store that takes everything and keeps nothing."""
-
-    def put(
-        self,
-        container: str,
-        name: str,
-        data: bytes,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        content_type: str = "application/octet-stream",
-        if_match: str | None = None,
-        if_absent: bool = False,
-    ) -> str:
-        return ""
-
-    def get(self, container: str, name: str) -> Blob:
-        raise NotFound(name)
-
-    def properties(self, container: str, name: str) -> BlobProperties:
-        raise NotFound(name)
-
-    def delete(self, container: str, name: str) -> bool:
-        return False
-
-    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
-        return iter(())
-
-    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
-        return iter(())
 
 
 def preview(

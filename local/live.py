@@ -7,8 +7,6 @@ and does not fill the memory.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edge_uploader.capture.ahead import read_ahead
 from edge_uploader.capture.sources import Frame, Source
 from edge_uploader.gateway import crop_options, load_edge_detector
 from edge_uploader.opening import open_source
@@ -33,7 +32,6 @@ from shared.vision.decode import encoder_of
 GIVE_UP_S: Final = 15.0
 """A camera or stream that gives no frame for so long is given up."""
 _AHEAD: Final = 3
-_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,37 +135,15 @@ class LiveRecognition:
     @contextmanager
     def _pipeline(self, opened: Source) -> Iterator[Iterator[tuple[Frame, list[Question]]]]:
         """Frames with their questions under way, in order; ends reading and sending when it is left."""
-        waiting: queue.Queue[tuple[Frame, list[Question]] | BaseException | None] = queue.Queue(
-            self._options.parallel + _AHEAD
-        )
-        stop = threading.Event()
         pool = ThreadPoolExecutor(self._options.parallel, thread_name_prefix="ask")
-        reader = threading.Thread(target=self._read, args=(opened, pool, waiting, stop), name="look", daemon=True)
-        reader.start()
+        asked = ((frame, self._ask(frame, pool)) for frame in opened.frames())
+        ready = read_ahead(asked, depth=self._options.parallel + _AHEAD)
         try:
-            yield _ready(waiting)
+            yield ready
         finally:
-            stop.set()
             opened.close()
-            reader.join()
+            ready.close()
             pool.shutdown(cancel_futures=True)
-
-    def _read(
-        self,
-        opened: Source,
-        pool: ThreadPoolExecutor,
-        waiting: queue.Queue[tuple[Frame, list[Question]] | BaseException | None],
-        stop: threading.Event,
-    ) -> None:
-        """The reading thread: faces of each frame, each with its question handed to the pool."""
-        end: BaseException | None = None
-        try:
-            for frame in opened.frames():
-                if not _put(waiting, (frame, self._ask(frame, pool)), stop):
-                    return
-        except Exception as error:  # noqa: BLE001  # told to the caller's thread, which raises it
-            end = error
-        _put(waiting, end, stop)
 
     def _ask(self, frame: Frame, pool: ThreadPoolExecutor) -> list[Question]:
         threshold = self._settings.edge_high_confidence
@@ -193,27 +169,3 @@ class LiveRecognition:
         x, y = (face.box[:2] + face.box[2:]) / 2
         centre = (float(x) - left) * scale[0], (float(y) - top) * scale[1]
         return Verdict.of(self._sender.send(crop.data, crop.size), centre)
-
-
-def _put(
-    waiting: queue.Queue[tuple[Frame, list[Question]] | BaseException | None],
-    item: tuple[Frame, list[Question]] | BaseException | None,
-    stop: threading.Event,
-) -> bool:
-    """Waits for room; False when nobody wants it any more."""
-    while not stop.is_set():
-        try:
-            waiting.put(item, timeout=_POLL_S)
-            return True
-        except queue.Full:
-            continue
-    return False
-
-
-def _ready(
-    waiting: queue.Queue[tuple[Frame, list[Question]] | BaseException | None],
-) -> Iterator[tuple[Frame, list[Question]]]:
-    while (item := waiting.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item

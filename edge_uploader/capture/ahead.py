@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,7 +12,7 @@ T = TypeVar("T")
 _POLL_S = 0.2
 
 
-def read_ahead(items: Iterator[T], *, depth: int = 2) -> Iterator[T]:
+def read_ahead(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
     """The same items in the same order; at most `depth` of them are made before they are asked for.
 
     What `items` raises is raised here, after the items before it. When this is closed, `items` is closed too, by the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
@@ -20,9 +20,9 @@ from edge_uploader.gateway import DetectorFactory, GatewayReport, build_gateway
 from edge_uploader.settings import EdgeSettings
 from local.bandwidth.arithmetic import Sent, Tariff, Video
 from local.bandwidth.report import BEST_SHOTS, EVERY_FACE, BandwidthReport, PolicyReport, policy_report
+from local.nowhere import Nowhere
 from shared.domain import Candidate, sha256_hex
-from shared.errors import InvalidInput, NotFound, PreconditionFailed
-from shared.ports import Blob, BlobProperties
+from shared.errors import InvalidInput, PreconditionFailed
 
 SEED_FPS: Final = 6.0
 """The thesis converts its videos to this, as of a surveillance camera."""
@@ -34,8 +34,8 @@ _SPOOL_BYTES: Final = 10**12
 
 
 @dataclass(slots=True)
-class CountingStore:
-    """A blob store that keeps nothing but what each crop weighs. Thread-safe."""
+class CountingStore(Nowhere):
+    """Keeps nothing but what each crop weighs. Thread-safe."""
 
     sent: list[Sent] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -63,23 +63,6 @@ class CountingStore:
             self.names.add(name)
             self.sent.append(Sent(at_s, width, height, len(data)))
         return sha256_hex(data)
-
-    def get(self, container: str, name: str) -> Blob:
-        """Raises: NotFound, always: nothing is kept."""
-        raise NotFound(name)
-
-    def properties(self, container: str, name: str) -> BlobProperties:
-        """Raises: NotFound, always: nothing is kept."""
-        raise NotFound(name)
-
-    def delete(self, container: str, name: str) -> bool:
-        return False
-
-    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
-        return iter(())
-
-    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
-        return iter(())
 
 
 def probe(path: Path) -> Video:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local.cli.console import Json, clear_errors, console, messages, print_json, progress
+from local.cli.edge.common import quiet_opencv
 from shared.errors import InvalidInput
 
 if TYPE_CHECKING:  # the gateway and OpenCV are imported by the command alone
@@ -57,13 +58,11 @@ def bandwidth(
 
 
 def _measure(videos: list[Path], tariff: Tariff) -> list[BandwidthReport]:
-    from cv2.utils import logging as cv2_logging
-
     from edge_uploader.settings import EdgeSettings
     from local.bandwidth.measure import measure, probe
     from local.bandwidth.report import EVERY_FACE
 
-    cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
+    quiet_opencv()
     for path in videos:
         probe(path)  # all of them first: who waits for the first should not learn then that the second is missing
     reports, settings = [], EdgeSettings()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from local.cli.console import Json, clear_errors, fail, messages, print_json, print_table, progress
+from local.cli.edge.common import quiet_opencv
 
 if TYPE_CHECKING:  # OpenCV is imported by the command alone
     from edge_uploader.capture.sources import Frame
@@ -66,15 +67,13 @@ def extract(
 def _extract(
     video: str, outdir: Path, settings: EdgeSettings, parallel: int, stats: ExtractStats, sink: VideoSink | None
 ) -> None:
-    from cv2.utils import logging as cv2_logging
-
     from edge_uploader.extract import ExtractOptions, extract_faces
     from edge_uploader.gateway import crop_options, load_edge_detector
     from edge_uploader.opening import open_source
     from local.draw import WHITE, Box, draw_boxes
     from shared.vision.decode import encoder_of
 
-    cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
+    quiet_opencv()
     options = ExtractOptions(
         settings.edge_high_confidence,
         settings.edge_min_face_px,

@@ -7,20 +7,28 @@ the crops over its own HTTP.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import requests
 from requests.adapters import HTTPAdapter
 
-from shared.adapters.azure.uploads import Bearer, GrantClient, NoGrants, UploadStore, retry_after_s
+from shared.adapters.azure.uploads import (
+    Bearer,
+    CreateOnly,
+    GrantClient,
+    NoGrants,
+    UploadStore,
+    check_creation,
+    retry_after_s,
+)
 from shared.adapters.naming import check_metadata
-from shared.domain import CANDIDATES, utc_now
-from shared.errors import InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
-from shared.ports import Blob, BlobProperties, BlobStore, Clock
+from shared.domain import utc_now
+from shared.errors import InvalidInput, PreconditionFailed, StoreUnavailable
+from shared.ports import BlobStore, Clock
 
 INTAKE_PATH: Final = "/api/v1/candidates"
 METADATA_HEADER: Final = "X-Facerelay-Candidate"
@@ -31,7 +39,7 @@ _MOST_THREADS: Final = 32
 _REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 
 
-class ServiceStore:
+class ServiceStore(CreateOnly):
     """`ports.BlobStore` as far as a device token reaches: it creates candidates; it shows and changes nothing.
 
     Args:
@@ -68,8 +76,7 @@ class ServiceStore:
             InvalidInput: anything but creating a candidate, or one that the service will never take.
             StoreUnavailable: not now. A token that is refused is mended by somebody; until then crops wait.
         """
-        if container != CANDIDATES or not if_absent or if_match is not None:
-            _refuse()
+        check_creation(container, if_match=if_match, if_absent=if_absent)
         if not self._direct():
             try:
                 return self._granted.put(
@@ -85,26 +92,6 @@ class ServiceStore:
                 with self._lock:
                     self._direct_until = self._clock() + _ASK_AGAIN
         return self._deliver(name, data, check_metadata(metadata or {}), content_type)
-
-    def properties(self, container: str, name: str) -> BlobProperties:
-        """Raises: NotFound: always; a device token lets nothing be read."""
-        raise NotFound("a device token shows no blobs")
-
-    def get(self, container: str, name: str) -> Blob:
-        """Raises: NotFound: always."""
-        raise NotFound("a device token shows no blobs")
-
-    def delete(self, container: str, name: str) -> bool:
-        """Raises: InvalidInput: always."""
-        _refuse()
-
-    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
-        """Raises: InvalidInput: always."""
-        _refuse()
-
-    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
-        """Raises: InvalidInput: always."""
-        _refuse()
 
     def _direct(self) -> bool:
         with self._lock:
@@ -145,7 +132,3 @@ def open_service_store(service_url: str, token: str, **options: Any) -> ServiceS
     """
     grants = GrantClient(service_url, token)
     return ServiceStore(grants, UploadStore(grants, **options))
-
-
-def _refuse() -> NoReturn:
-    raise InvalidInput("a device token lets candidates be created, and nothing else")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +114,9 @@ def quiet_opencv() -> None:
     """Its warnings (a camera that is not there, a backend it tried first) are said better in our own lines."""
     from cv2.utils import logging as cv2_logging
 
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's "quiet": it repeats what our own lines say
+    from edge_uploader.capture.ffmpeg import prepare
+
+    prepare()
     cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
 
 

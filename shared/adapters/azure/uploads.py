@@ -108,7 +108,41 @@ class Bearer(requests.auth.AuthBase):
         return request
 
 
-class UploadStore:
+class CreateOnly:
+    """`ports.BlobStore` but for `put`, of a gateway with a device token: it shows and changes nothing."""
+
+    def properties(self, container: str, name: str) -> BlobProperties:
+        """Raises: NotFound: always; a device token lets nothing be read."""
+        raise NotFound("a device token shows no blobs")
+
+    def get(self, container: str, name: str) -> Blob:
+        """Raises: NotFound: always."""
+        raise NotFound("a device token shows no blobs")
+
+    def delete(self, container: str, name: str) -> bool:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
+        """Raises: InvalidInput: always."""
+        _refuse()
+
+
+def check_creation(container: str, *, if_match: str | None, if_absent: bool) -> None:
+    """Raises: InvalidInput: a write that is anything but creating a candidate."""
+    if container != CANDIDATES or not if_absent or if_match is not None:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise InvalidInput("a device token lets candidates be created, and nothing else")
+
+
+class UploadStore(CreateOnly):
     """`ports.BlobStore` as far as a grant reaches: it creates candidates; it shows and changes nothing.
 
     Args:
@@ -146,8 +180,7 @@ class UploadStore:
                 and its first sending went through though the answer was lost.
             InvalidInput: anything but creating a candidate.
         """
-        if container != CANDIDATES or not if_absent or if_match is not None:
-            raise InvalidInput("an upload grant lets candidates be created, and nothing else")
+        check_creation(container, if_match=if_match, if_absent=if_absent)
         check_name(name)
         arguments: dict[str, Any] = {
             "overwrite": False,
@@ -166,26 +199,6 @@ class UploadStore:
                     raise
                 self._forget()  # the grant was withdrawn, or a clock is wrong: the next attempt has a new one
                 raise
-
-    def properties(self, container: str, name: str) -> BlobProperties:
-        """Raises: NotFound: always; a grant lets nothing be read."""
-        raise NotFound("an upload grant shows no blobs")
-
-    def get(self, container: str, name: str) -> Blob:
-        """Raises: NotFound: always."""
-        raise NotFound("an upload grant shows no blobs")
-
-    def delete(self, container: str, name: str) -> bool:
-        """Raises: InvalidInput: always."""
-        _refuse()
-
-    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
-        """Raises: InvalidInput: always."""
-        _refuse()
-
-    def find_by_tags(self, container: str, tags: Mapping[str, str]) -> Iterator[str]:
-        """Raises: InvalidInput: always."""
-        _refuse()
 
     def close(self) -> None:
         """Closes the connections. The store must not be used any more."""
@@ -217,7 +230,3 @@ class UploadStore:
     def _forget(self) -> None:
         with self._lock:
             self._container = self._renew_at = self._ends = None
-
-
-def _refuse() -> NoReturn:
-    raise InvalidInput("an upload grant lets candidates be created, and nothing else")

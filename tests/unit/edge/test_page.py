@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from edge_uploader.camera import CameraSpec
 from edge_uploader.capture.sources import Frame
 from edge_uploader.gateway import build_gateway
-from edge_uploader.health import Health
 from edge_uploader.live_picture import LivePicture
+from edge_uploader.progress import Health
 from edge_uploader.settings import EdgeSettings
 from edge_uploader.status import RunningGateway, StatusBook
 from local.edge_page.access import Access, TooManyTries, same_origin
