@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from edge_uploader.capture.ahead import read_ahead
 from edge_uploader.capture.health import HealthOptions
@@ -18,9 +18,11 @@ from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import Crop, CropOptions, Encoder, cut, long_axis_px
 from edge_uploader.selection.follow import Follower, FollowOptions
+from edge_uploader.selection.looking import Looker
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import Schedule, ScheduleOptions
 from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions
+from edge_uploader.stats import CameraStats
 from shared import telemetry
 from shared.domain import CROP_FORMATS, Face, Quality, UInt8Array, check_place_id
 from shared.errors import FacerelayError, InvalidInput, TransientError
@@ -29,6 +31,8 @@ from shared.ports import Detector
 logger = logging.getLogger(__name__)
 
 _ROOM_POLL_S = 1.0
+_FOLLOWED = 0.8
+"""Share of the least size from which a face is followed: it may come nearer, and boxes are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,8 @@ class CameraOptions:
     """How a camera's frames are worked on.
 
     Attributes:
-        low_confidence: weaker detections are dropped.
-        min_face_px: faces smaller on the long axis are dropped.
+        low_confidence, detect_px: see `selection.looking.Looker`.
+        min_face_px: faces smaller on the long axis are not sent, and those much smaller not followed either.
         health: what is made of the picture itself; None when it is not watched.
         every_frame: send every face at or above `tracker.high_confidence` of every frame: no tracker, no choice.
         priority: of its crops, 1 to 9.
@@ -89,6 +93,7 @@ class CameraOptions:
     location: str
     low_confidence: float = 0.3
     min_face_px: int = 32
+    detect_px: int = 640
     every_frame: bool = False
     priority: int = DEFAULT_PRIORITY
     live: bool = False
@@ -102,66 +107,9 @@ class CameraOptions:
 
     def follow(self) -> FollowOptions:
         """The part that concerns following."""
-        return FollowOptions(self.crops, self.tracker, self.shots, self.repeats, self.rejoin_s)
-
-
-@dataclass(slots=True)
-class CameraStats:
-    """What became of a camera's frames and faces.
-
-    Attributes:
-        state: `waiting`, `running`, `finished`, `failed`.
-        error: why it failed, or what is wrong at the moment.
-        frames: worked on: those that the frame rate asked for, less those that a stream dropped.
-        detector_runs: frames that the detector looked at.
-        frames_without_look: the others, by the reason: `still`, nothing moved; `load`, the machine is behind.
-        picture: `ok`, `frozen`, `black`, `blinded`, `covered`, `moved`; `unknown` where it is not watched.
-        events, events_begun: see `capture.watch.CameraWatch`; the newest last.
-        frames_late: of a stream, of the past: a recorder that caught up after a stall.
-        detections: faces at or above the low threshold and the minimum size.
-        tracks … unusable: see `selection.follow.FollowCounts`; with `every_frame`, tracks are the crops.
-        crops, bytes: put into the spool.
-        lost, dropped: crops that found no room before the end; that gave way to worthier ones at the bound.
-        position_s, busy_s: of the last frame in its source; spent on frames, waiting for the source not counted.
-    """
-
-    camera: str
-    location: str
-    state: str = "waiting"
-    error: str | None = None
-    frames: int = 0
-    detector_runs: int = 0
-    frames_without_look: dict[str, int] = field(default_factory=dict)
-    frames_grabbed: int = 0
-    frames_skipped: int = 0
-    frames_dropped: int = 0
-    frames_late: int = 0
-    picture: str = "unknown"
-    events: list[dict[str, str]] = field(default_factory=list)
-    events_begun: dict[str, int] = field(default_factory=dict)
-    images_unreadable: dict[str, int] = field(default_factory=dict)
-    reconnects: int = 0
-    detections: int = 0
-    tracks: int = 0
-    rejoined: int = 0
-    cuts: int = 0
-    repeats: int = 0
-    held_back: int = 0
-    usable: int = 0
-    unusable: dict[str, int] = field(default_factory=dict)
-    crops: int = 0
-    bytes: int = 0
-    lost: int = 0
-    dropped: int = 0
-    position_s: float = 0.0
-    busy_s: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field, and `frames_per_s`: the rate that the detector and all after it would keep up with."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        rate = self.frames / self.busy_s if self.busy_s else 0.0
-        rounded = {name: round(values[name], 3) for name in ("busy_s", "position_s")}
-        return values | rounded | {"frames_per_s": round(rate, 1)}
+        return FollowOptions(
+            self.crops, self.tracker, self.shots, self.repeats, min_face_px=self.min_face_px, rejoin_s=self.rejoin_s
+        )
 
 
 class Observer(Protocol):
@@ -201,7 +149,13 @@ class Camera:
         run: str | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._name, self._source, self._detector = name, source, detector
+        self._name, self._source, self._detector_id = name, source, detector.detector_id
+        self._looker = Looker(
+            detector,
+            input_px=options.detect_px,
+            low_confidence=options.low_confidence,
+            min_face_px=_FOLLOWED * options.min_face_px,
+        )
         self._spool, self._options = spool, options
         self._encode, self._observer = encode, observer
         self._follower = Follower(options.follow(), camera=name, assess=assess, run=run)
@@ -295,20 +249,23 @@ class Camera:
         stats.position_s = frame.position_s
         telemetry.EDGE_FRAMES.add(self._labels)
         if self._every:
-            self._latest = self._send_all(frame, self._detect(frame))
+            self._latest = self._send_all(frame, self._counted(self._looker.whole(frame)))
         else:
             self._follow(frame)
         if self._observer is not None:
             self._observer.frame(frame, self._latest)
 
-    def _detect(self, frame: Frame) -> list[Face]:
-        """Faces at or above the low threshold and the minimum size."""
-        options = self._options
-        faces = [
-            face
-            for face in self._detector.detect(frame.image)
-            if face.confidence >= options.low_confidence and long_axis_px(face) >= options.min_face_px
-        ]
+    def _faces(self, frame: Frame) -> list[Face]:
+        """The faces of a frame; between two looks at the whole picture, those where faces are expected."""
+        if not self._schedule.whole:
+            expected = self._follower.expected(frame.position_s)
+            if self._looker.worth_a_glance(frame, expected):
+                self._stats.glances += 1
+                return self._counted(self._looker.glance(frame, expected))
+        self._schedule.looked_at_all(frame.position_s)
+        return self._counted(self._looker.whole(frame))
+
+    def _counted(self, faces: list[Face]) -> list[Face]:
         self._stats.detector_runs += 1
         self._stats.detections += len(faces)
         telemetry.EDGE_FACES.add(self._labels, len(faces))
@@ -318,6 +275,7 @@ class Camera:
         """The seed's way: each face is sent, as a track of its own."""
         tracker = Tracker(self._options.tracker)
         strong = [face for face in faces if face.confidence >= self._options.tracker.high_confidence]
+        strong = [face for face in strong if long_axis_px(face) >= self._options.min_face_px]
         seen = tracker.update(strong, frame.position_s).seen
         for track in seen:
             track.id = self._follower.next_id()
@@ -329,13 +287,13 @@ class Camera:
     def _follow(self, frame: Frame) -> None:
         """Looks when it pays, follows, and sends what is worth it."""
         look = self._schedule.look(
-            frame.image,
+            frame.reduced,
             frame.position_s,
             following=self._follower.following,
             dropped=self._source.counts.dropped,
         )
         if look.wanted:
-            followed = self._follower.look(frame, self._detect(frame), cut=self._schedule.cut)
+            followed = self._follower.look(frame, self._faces(frame), cut=self._schedule.cut)
             self._latest, sendings = followed.seen, followed.sendings
         else:
             without = self._stats.frames_without_look
@@ -376,7 +334,7 @@ class Camera:
             location=options.location,
             track=track,
             shot=shot,
-            detector=self._detector.detector_id,
+            detector=self._detector_id,
         )
         metadata = candidate.to_metadata() | telemetry.traceparent()
         return SpoolItem(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_uploader.annotate import Annotator
-from edge_uploader.camera import Camera, CameraOptions, CameraSpec, CameraStats, Observer
+from edge_uploader.camera import Camera, CameraOptions, CameraSpec, Observer
 from edge_uploader.capture.fairness import shared_fairly
 from edge_uploader.capture.health import HealthOptions
 from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
@@ -34,6 +34,7 @@ from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import ScheduleOptions
 from edge_uploader.selection.tracker import TrackerOptions
 from edge_uploader.settings import EdgeSettings
+from edge_uploader.stats import CameraStats
 from shared.domain import check_place_id
 from shared.errors import ConfigurationError
 from shared.ports import BlobStore, Detector
@@ -325,6 +326,7 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
         location=location,
         low_confidence=settings.edge_low_confidence,
         min_face_px=settings.edge_min_face_px,
+        detect_px=settings.edge_detect_px,
         every_frame=settings.edge_every_frame,
         priority=spec.priority,
         live=is_live(spec.source),
@@ -339,7 +341,12 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
             first_after_s=settings.edge_first_shot_s,
             hold_s=settings.edge_hold_s,
         ),
-        schedule=ScheduleOptions(idle_s=settings.edge_idle_s, watch_s=min(settings.edge_idle_s, 0.5)),
+        schedule=ScheduleOptions(
+            idle_s=settings.edge_idle_s,
+            watch_s=min(settings.edge_idle_s, 0.5),
+            # The other detectors take as long for a small picture as for a large one.
+            whole_s=settings.edge_whole_look_s if settings.edge_detector == "yunet" else 0.0,
+        ),
         repeats=RepeatOptions(settle_s=settings.edge_settle_s, first_s=settings.edge_repeat_s),
         rejoin_s=settings.edge_rejoin_s,
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge_uploader.camera import CameraStats
+from edge_uploader.stats import CameraStats
 
 _LOOP_S: Final = 15.0
 """The main loop looks four times a second; a disk that is slow to answer may hold it up for a while."""

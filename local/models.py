@@ -44,11 +44,12 @@ def convert(conversions: Iterable[str], data: bytes) -> bytes:
     """`data` after the conversions of an artefact, one after the other."""
     # These import onnx, which takes 0.2 s and is needed once in the life of a cache.
     from local.facenet_graph import facenet_to_onnx
-    from local.onnx_edits import free_batch, split_prelu
+    from local.onnx_edits import free_batch, free_size, split_prelu
 
     known: dict[str, Callable[[bytes], bytes]] = {
         "facenet_to_onnx": facenet_to_onnx,
         "free_batch": free_batch,
+        "free_size": free_size,
         "split_prelu": split_prelu,
     }
     for name in conversions:

@@ -29,6 +29,22 @@ def free_batch(model: bytes) -> bytes:
     return _serialised(edited)
 
 
+def free_size(model: bytes) -> bytes:
+    """A network of one input size (1, C, H, W) as one of any; for networks whose layers do not name theirs.
+
+    Which sizes can be used (multiples of 32, as a rule) is the network's matter.
+    """
+    edited = load_model_from_string(model)
+    for value in edited.graph.input:
+        for dimension, name in zip(value.type.tensor_type.shape.dim[2:], "HW", strict=True):
+            dimension.dim_param = name
+    for value in edited.graph.output:
+        for number, dimension in enumerate(value.type.tensor_type.shape.dim[1:-1]):
+            dimension.dim_param = f"{value.name}_{number}"
+    del edited.graph.value_info[:]
+    return _serialised(edited)
+
+
 def split_prelu(model: bytes) -> bytes:
     """Every PRelu as max(x, 0) + slope · min(x, 0): the same numbers to the last bit, much faster.
 

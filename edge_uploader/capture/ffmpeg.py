@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
+import numpy as np
 
 from shared.domain import UInt8Array
 
@@ -22,11 +23,27 @@ class Capture(Protocol):
 
     def grab(self) -> bool: ...
 
-    def retrieve(self) -> tuple[bool, UInt8Array]: ...
+    def retrieve(self, image: UInt8Array | None = None) -> tuple[bool, UInt8Array]: ...
 
     def get(self, prop: int) -> float: ...
 
     def release(self) -> None: ...
+
+
+class Retriever:
+    """Takes the frames that were grabbed out of a capture. For one thread."""
+
+    def __init__(self) -> None:
+        self._bgr: UInt8Array | None = None
+
+    def rgb(self, capture: Capture) -> UInt8Array | None:
+        """(H, W, 3) RGB, the caller's own; None when it cannot be decoded."""
+        # One buffer for all frames: to ask the system for 6 MB each time takes longer than to fill them.
+        done, bgr = capture.retrieve(self._bgr)
+        if not done:
+            return None
+        self._bgr = bgr
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def prepare() -> None:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 
 from edge_uploader.capture.events import LOST
-from edge_uploader.capture.ffmpeg import Capture, open_capture
+from edge_uploader.capture.ffmpeg import Capture, Retriever, open_capture
 from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
 from edge_uploader.capture.timeline import Timeline
 from shared.domain import utc_now
@@ -100,6 +99,7 @@ class LiveSource:
         self._closed = threading.Event()
         self._arrived = threading.Condition()
         self._latest: Frame | None = None
+        self._retriever = Retriever()
         self._ended = False
 
     def close(self) -> None:
@@ -205,11 +205,10 @@ class LiveSource:
             self.counts.skipped += 1
             return
         captured_at = self._clock()
-        ok, bgr = capture.retrieve()
-        if not ok:
+        image = self._retriever.rgb(capture)
+        if image is None:
             self.counts.unreadable["frame that cannot be decoded"] += 1
             return
-        image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         with self._arrived:
             self.counts.dropped += self._latest is not None
             self._latest = Frame(image, captured_at, index, position_s)

@@ -53,7 +53,7 @@ class CameraWatch:
         return self._health.state if self._health is not None and self._seen else UNKNOWN
 
     def look(self, frame: Frame) -> None:
-        """Looks at a frame that is about to be worked on: a millisecond, twice a second."""
+        """Looks at a frame that is about to be worked on: a few milliseconds, once a second."""
         self._clock.look(self._now(), self._monotonic())
         if self._health is None:
             return

@@ -15,6 +15,7 @@ import numpy as np
 from shared.domain import Float32Array, UInt8Array
 
 _PATCH_PX: Final = 16
+_ENOUGH_PX: Final = 48
 _FLAT: Final = 2.0
 """Deviation in grey levels under which a patch is noise."""
 _BINS: Final = (8, 4, 4)
@@ -73,12 +74,12 @@ def likeness(left: Appearance, right: Appearance) -> float:
 
 
 def _region(image: UInt8Array, x1: float, y1: float, x2: float, y2: float) -> UInt8Array:
-    """The part of the picture, inside it and never empty."""
+    """The part of the picture, inside it and never empty; of a large part, every so-manieth pixel is enough."""
     height, width = image.shape[:2]
     left, top = min(max(int(x1), 0), width - 1), min(max(int(y1), 0), height - 1)
-    return np.ascontiguousarray(
-        image[top : min(max(int(y2), top + 1), height), left : min(max(int(x2), left + 1), width)]
-    )
+    right, bottom = min(max(int(x2), left + 1), width), min(max(int(y2), top + 1), height)
+    step = max(1, min(right - left, bottom - top) // _ENOUGH_PX)
+    return np.ascontiguousarray(image[top:bottom:step, left:right:step])
 
 
 def _histogram(region: UInt8Array) -> Float32Array:

@@ -19,16 +19,18 @@ import numpy as np
 from edge_uploader.capture.sources import Frame
 from edge_uploader.selection.appearance import Appearance, appearance_of, likeness
 from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, defect, worth
-from edge_uploader.selection.crops import CropOptions, View, completeness, take
+from edge_uploader.selection.crops import CropOptions, View, completeness, long_axis_px, take
 from edge_uploader.selection.repeats import RepeatOptions, Repeats, Verdict
 from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions
 from shared.domain import Face, Float32Array, Quality, UInt8Array
+from shared.vision.boxes import enlarge
 
 logger = logging.getLogger(__name__)
 
 _REACH, _REACH_PER_S = 1.5, 1.0
 """Face sizes, and more for each second, within which somebody reappears."""
 _SIZE_RATIO: Final = 1.6
+_ASTRAY = 1.5
 _ODD_LOOKS: Final = 2
 
 
@@ -37,6 +39,7 @@ class FollowOptions:
     """How faces are followed.
 
     Attributes:
+        min_face_px: faces smaller on the long axis are followed, and not sent.
         rejoin_s: for so long after a track was lost, another that looks alike may continue it; 0: never.
         rejoin_likeness: from which two tracks look alike, see `appearance.likeness`.
         unlike: below this a track shows something else than a moment ago: 2 % of the views of one face, a sixth of a
@@ -47,6 +50,7 @@ class FollowOptions:
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     shots: BestShotOptions = field(default_factory=BestShotOptions)
     repeats: RepeatOptions = field(default_factory=RepeatOptions)
+    min_face_px: float = 0.0
     rejoin_s: float = 4.0
     rejoin_likeness: float = 0.6
     unlike: float = 0.4
@@ -144,6 +148,15 @@ class Follower:
         """Whether there are tracks."""
         return bool(self._tracker.tracks)
 
+    def expected(self, at_s: float) -> Float32Array:
+        """(N, 4) xyxy around the places where the faces that are followed should be."""
+        boxes = [
+            # Whoever was seen once may be going anywhere.
+            enlarge(track.predict(at_s)[None], _ASTRAY if track.hits == 1 else 1.0)
+            for track in self._tracker.tracks
+        ]
+        return np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32)
+
     def next_id(self) -> str:
         """A track id that was not given before."""
         return self._tracker.next_id()
@@ -161,7 +174,7 @@ class Follower:
         for track in update.ended:
             sendings += self._lost(track)
         for track in update.seen:
-            if track.confirmed:
+            if track.confirmed and long_axis_px(track.face) >= self._options.min_face_px:
                 sendings += self._view(frame, track)
         sendings += self.due(at_s)
         return Followed(update.seen, sendings)

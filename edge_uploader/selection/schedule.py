@@ -19,6 +19,8 @@ _SMALL: Final = (160, 90)
 _NOISE: Final = 12.0
 """Grey levels by which a pixel of the small picture has to change; sensors and codecs change it by 1 to 5."""
 _CUT_SHARE, _CUT_CORRELATION = 0.5, 0.4
+_TOLERANCE_S: Final = 5e-4
+"""Positions in a stream are rounded to milliseconds."""
 _CALM_FRAMES: Final = 40
 """Frames without one dropped after which the machine is trusted with more looks."""
 
@@ -45,12 +47,15 @@ class ScheduleOptions:
         watch_s: the same while a face is followed, which may be one that keeps still.
         motion: share of the picture that has to change since the last look. A face of 40 px in a 1080p picture is
             0.001 of it, and whoever comes brings a body along.
+        whole_s: longest time between two looks at the whole picture; between them, while faces are followed, a glance
+            at where those should be is enough. 0: every look is at the whole.
         most_stride: when frames are dropped, looks are spread out up to every so-manieth frame.
     """
 
     idle_s: float = 1.0
     watch_s: float = 0.5
     motion: float = 0.001
+    whole_s: float = 0.5
     most_stride: int = 3
 
 
@@ -96,13 +101,15 @@ class Schedule:
     def __init__(self, options: ScheduleOptions | None = None) -> None:
         self._options = options or ScheduleOptions()
         self._seen: Float32Array | None = None
-        self._looked_s = float("-inf")
+        self._looked_s = self._looked_at_all_s = float("-inf")
         self._dropped = 0
         self._calm = 0
         self._stride = 1
         self._passed = 0
         self.cut = False
         """Whether the frame that was asked about last begins another scene."""
+        self.whole = True
+        """Whether that frame's look should be at the whole picture."""
 
     @property
     def stride(self) -> int:
@@ -118,13 +125,14 @@ class Schedule:
             dropped: frames that the source has dropped so far, since nobody took them in time.
         """
         self._weigh(dropped)
-        self.cut = False
+        self.cut, self.whole = False, at_s - self._looked_at_all_s >= self._options.whole_s - _TOLERANCE_S
         if self._options.idle_s <= 0:
             return Look.DUE
         now = thumbnail(image)
         change = Change(1.0, False) if self._seen is None else change_between(self._seen, now)
         self.cut = change.cut
-        if at_s - self._looked_s >= (self._options.watch_s if following else self._options.idle_s) - 5e-4:
+        self.whole = self.whole or change.cut
+        if at_s - self._looked_s >= (self._options.watch_s if following else self._options.idle_s) - _TOLERANCE_S:
             reason = Look.DUE
         elif change.share < self._options.motion:
             reason = Look.STILL
@@ -135,6 +143,10 @@ class Schedule:
         else:
             self._passed += 1
         return reason
+
+    def looked_at_all(self, at_s: float) -> None:
+        """The look at this frame was at the whole picture."""
+        self._looked_at_all_s = at_s
 
     def _weigh(self, dropped: int) -> None:
         """Fewer looks when frames were dropped, more again after a while without."""

@@ -73,7 +73,7 @@ class Artefact(_Table):
     provenance: str = "the operator's own"
     sources: tuple[Source, ...] = ()
     derived_from: str | None = None
-    conversions: tuple[Literal["facenet_to_onnx", "free_batch", "split_prelu"], ...] = ()
+    conversions: tuple[Literal["facenet_to_onnx", "free_batch", "free_size", "split_prelu"], ...] = ()
     group: Literal["model", "demo"] = "model"
 
     @model_validator(mode="after")
@@ -93,13 +93,17 @@ class MtcnnTable(_Table):
 
 
 class YunetTable(_Table):
-    """A network of OpenCV's YuNet family. `input_px`: the longer side to which a picture is reduced first."""
+    """A network of OpenCV's YuNet family with a free input size.
+
+    `input_px`: the longer side to which a picture is reduced first.
+    """
 
     kind: Literal["yunet"]
     detector_id: Identifier
     files: dict[Literal["model"], str]
     threshold: float = Field(0.6, gt=0, lt=1)
     input_px: int = Field(640, ge=64, le=4096)
+    nms_iou: float = Field(0.3, gt=0, lt=1)
 
 
 class CornerBoxesTable(_Table):

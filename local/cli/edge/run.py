@@ -38,8 +38,8 @@ from local.logs import LogFormat, configure_edge_logging
 from shared.domain import parse_moment
 
 if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
-    from edge_uploader.camera import CameraStats
     from edge_uploader.gateway import Gateway, GatewayReport
+    from edge_uploader.stats import CameraStats
     from local.cli.edge.live import LivePage
 
 _ONCE_GIVE_UP_S = 15.0

@@ -103,6 +103,26 @@ def test_edge_detectors_agree_with_mtcnn_on_where_the_face_is(models, photograph
             assert best.landmarks is None
 
 
+@pytest.mark.parametrize("width", [320, 500, 777])
+def test_yunet_finds_what_opencv_finds_with_it(models, photographs, width):
+    """OpenCV's own reading of the network's outputs, at sizes that are and that are not multiples of its cells."""
+    if not models.holds("yunet_original"):
+        pytest.skip("yunet_original is not in the cache: facerelay models fetch --edge")
+    reference = cv2.FaceDetectorYN.create(str(models.path("yunet_original")), "", (320, 320), 0.3, 0.3, 5_000)
+    detector = load_detector("yunet", models, threshold=0.3, input_px=4_000)
+    for key, image in photographs.items():
+        small = cv2.resize(image, (width, round(image.shape[0] * width / image.shape[1])))
+        reference.setInputSize((small.shape[1], small.shape[0]))
+        _, rows = reference.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        theirs = sorted(rows.tolist(), key=lambda row: -row[14])
+        ours = detector.detect(small)
+        assert len(ours) == len(theirs) > 0, key
+        for face, row in zip(ours, theirs, strict=True):
+            assert face.confidence == pytest.approx(row[14], abs=1e-3)
+            assert np.abs(face.box - [row[0], row[1], row[0] + row[2], row[1] + row[3]]).max() < 0.5
+            assert np.abs(face.landmarks.ravel() - row[4:14]).max() < 0.5
+
+
 def test_yunet_sees_nothing_in_an_empty_picture(models):
     assert load_detector("yunet", models).detect(np.zeros((240, 320, 3), np.uint8)) == []
 

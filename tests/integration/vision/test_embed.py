@@ -172,7 +172,7 @@ def test_other_bytes_are_no_graph(data):
         facenet_to_onnx(data)
 
 
-@pytest.mark.parametrize("name", ["sface", "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"])
+@pytest.mark.parametrize("name", ["sface", "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet", "yunet"])
 def test_an_edited_network_is_what_was_pinned_and_computes_what_the_original_computes(models, name):
     artefact = models.registry.artefact[name]
     if not models.holds(artefact.derived_from):
@@ -184,6 +184,7 @@ def test_an_edited_network_is_what_was_pinned_and_computes_what_the_original_com
         "mtcnn_pnet": ((1, 61, 47, 3), 0.5),
         "mtcnn_rnet": ((3, 24, 24, 3), 0.5),
         "mtcnn_onet": ((3, 48, 48, 3), 0.5),
+        "yunet": ((1, 3, 640, 640), 60),
     }[name]
     pixels = np.random.default_rng(0).normal(0, scale, shape).astype(np.float32)
     before, after = open_session(original), open_session(models.path(name))

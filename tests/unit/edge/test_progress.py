@@ -11,11 +11,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry
 
-from edge_uploader.camera import CameraStats
 from edge_uploader.capture.sources import Frame
 from edge_uploader.live_picture import LONG_SIDE_PX, LivePicture
 from edge_uploader.metering import Meter
 from edge_uploader.progress import CameraLook, ProgressWatch
+from edge_uploader.stats import CameraStats
 from edge_uploader.systemd import Systemd
 from shared import telemetry
 from shared.domain import utc_now

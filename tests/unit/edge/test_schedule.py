@@ -54,6 +54,27 @@ def test_a_machine_that_is_behind_looks_less_and_recovers():
     assert schedule.stride == 1
 
 
+def wholes(schedule, frames, fps=10.0):
+    """Numbers of the frames whose look is at the whole picture; every other look is a glance."""
+    found = []
+    for number, image in enumerate(frames):
+        if schedule.look(image, number / fps, following=True).wanted and schedule.whole:
+            schedule.looked_at_all(number / fps)
+            found.append(number)
+    return found
+
+
+def test_the_whole_picture_is_looked_at_twice_a_second_and_after_a_cut():
+    walk = [picture((100 + 20 * i, 300, 240 + 20 * i, 500), size=(1920, 1080)) for i in range(12)]
+    other = np.random.default_rng(1).integers(0, 255, (1080, 1920, 3)).astype(np.uint8)
+    assert wholes(Schedule(), [*walk, other]) == [0, 5, 10, 12]
+
+
+def test_every_look_may_be_at_the_whole_picture():
+    walk = [picture((100 + 20 * i, 300, 240 + 20 * i, 500), size=(1920, 1080)) for i in range(6)]
+    assert wholes(Schedule(ScheduleOptions(whole_s=0)), walk) == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("size", [(1920, 1080), (1080, 1920), (3840, 2160), (320, 240), (40, 30)])
 def test_every_size_of_picture_is_compared(size):
     small = thumbnail(picture(size=size))

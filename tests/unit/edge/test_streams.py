@@ -33,7 +33,7 @@ class ScriptedCapture:
         self._left -= 1
         return True
 
-    def retrieve(self):
+    def retrieve(self, image=None):
         return True, picture()
 
     def get(self, prop):
@@ -112,7 +112,7 @@ def test_an_opener_that_throws_is_this_cameras_problem():
 def test_frames_that_are_not_wanted_are_not_decoded():
     capture = ScriptedCapture(30, 0.001)
     decoded = []
-    capture.retrieve = lambda: decoded.append(1) or (True, picture())
+    capture.retrieve = lambda image: decoded.append(1) or (True, picture())
     options = StreamOptions(timeout_s=1.0, backoff_max_s=0.01, give_up_s=0.02)
     source = LiveSource("http://x", FrameSampler(skip_frames=9), options, opener=Opener(capture))
     with pytest.raises(SourceUnusable):

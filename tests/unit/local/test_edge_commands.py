@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from edge_uploader.camera import CameraStats
 from edge_uploader.settings import EdgeSettings
+from edge_uploader.stats import CameraStats
 from local.cli import app
 from local.cli.edge.status import render, state_of, usable_share
 from local.edge_check import check_page, check_spool
