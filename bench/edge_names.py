@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,6 +24,32 @@ from shared.settings import Settings
 
 NO_FACE = "no_face"
 _CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service makes of one crop.
+
+    Attributes:
+        text: a person's id, `unknown`, or `-` and the reason why nobody was looked for.
+        nearest: the person it resembles most, named or not; None where nobody was looked for.
+        similarity, threshold: to that person, and from where on it is named.
+    """
+
+    text: str
+    nearest: str | None = None
+    similarity: float = 0.0
+    threshold: float = 0.0
+
+    def at(self, lower_by: float) -> str:
+        """`text` as it would be at a threshold lower by so much.
+
+        >>> answer = Answer("unknown", "ann", 0.58, 0.6)
+        >>> answer.at(0.01), answer.at(0.03), Answer("-no_face").at(0.5)
+        ('unknown', 'ann', '-no_face')
+        """
+        return self.nearest if self.nearest and self.similarity >= self.threshold - lower_by else self.text
+
 
 _recognizer: Recognizer | None = None
 """Of a worker process."""
@@ -80,13 +107,13 @@ class Names:
 
     def __init__(self, folder: Path, pack: str) -> None:
         self._pack = pack
-        self._known: dict[str, str] = {}
+        self._known: dict[str, Answer] = {}
         self._pool = ProcessPoolExecutor(
             os.cpu_count(), mp_context=get_context("spawn"), initializer=_start, initargs=(folder, pack)
         )
 
-    def of(self, crops: Sequence[StoredCrop], what: str) -> list[str]:
-        """For each crop a person's id, `unknown`, or the reason why nobody was looked for."""
+    def of(self, crops: Sequence[StoredCrop], what: str) -> list[Answer]:
+        """What is made of each crop."""
         fresh = {crop.candidate.sha256: crop for crop in crops if crop.candidate.sha256 not in self._known}
         work = self._pool.map(_name, (crop.data for crop in fresh.values()), chunksize=_CHUNK)
         bar = track(work, description=f"{self._pack}: {what}", total=len(fresh), console=console, transient=True)
@@ -107,17 +134,20 @@ def _start(folder: Path, pack: str) -> None:
     _recognizer = Services(build(_settings(folder, pack))).recognizer()
 
 
-def _name(data: bytes) -> str:
+def _name(data: bytes) -> Answer:
     if _recognizer is None:
         raise InvalidInput("a worker was not started by `_start`")
     found = _recognizer.recognize_crop(data)
     if found is None:
-        return f"-{NO_FACE}"
-    return f"-{found.rejected}" if found.rejected is not None else found.identity.person_id
+        return Answer(f"-{NO_FACE}")
+    if found.rejected is not None:
+        return Answer(f"-{found.rejected}")
+    identity = found.identity
+    return Answer(identity.person_id, identity.nearest, identity.similarity, identity.threshold)
 
 
 def named(answer: str) -> bool:
-    """Whether an answer of `Names` is a person.
+    """Whether an `Answer.text` is a person.
 
     >>> named("somebody"), named("unknown"), named("-no_face")
     (True, False, False)

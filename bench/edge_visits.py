@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.edge_names import named
+from bench.edge_names import Answer, named
 from bench.scene.plan import COUNTED_PX
 from bench.scene.truth import TrueFace, TrueFrame
 from shared.domain import Float32Array, normalise_person_id
 
 VISIBLE = 0.6
 """Share of a face that must be seen for it to count as one that can be found."""
+_STEP, _STEPS = 0.005, 40
 _NEAR = 0.6
 """Furthest distance between a crop's face and a true one, centre to centre, as a share of the true one's long axis."""
 
@@ -102,7 +103,7 @@ def judge(truth: Sequence[TrueFrame], crops: Sequence[SentCrop], answers: Sequen
     """Files every crop under its visit, with the name it was given.
 
     Args:
-        answers: one for each crop, see `edge_names.Names.of`; None when nobody was asked.
+        answers: one `edge_names.Answer.text` for each crop; None when nobody was asked.
     """
     visits = visits_of(truth)
     elsewhere = named_elsewhere = 0
@@ -152,3 +153,27 @@ def naming_figures(judged: Judged, answers: Sequence[str]) -> dict[str, Any]:
         "crops_unknown": sum(answer == "unknown" for answer in answers),
         "crops_rejected": dict(Counter(answer[1:] for answer in answers if answer.startswith("-")).most_common()),
     }
+
+
+def at_as_many_false_names(
+    truth: Sequence[TrueFrame], crops: Sequence[SentCrop], answers: Sequence[Answer], most: int
+) -> dict[str, Any]:
+    """Who is recognised at the lowest threshold at which no more than `most` visits are given a false name.
+
+    A threshold is set for a share of faces, and strangers pass by visits: who is looked at forty times is given a
+    false name more often than who is looked at three times. At one threshold for both, few looks are the stricter
+    system; this compares them where they are equally strict. The shipped threshold is where the search begins.
+
+    Args:
+        most: visits with a false name; of every frame, at the shipped threshold.
+    """
+    best: dict[str, Any] = {}
+    for step in range(_STEPS + 1):
+        lower_by = step * _STEP
+        texts = [answer.at(lower_by) for answer in answers]
+        figures = naming_figures(judge(truth, crops, texts), texts)
+        if best and figures["false_name_visits"] > most:
+            break
+        kept = ("recognised_visits", "visit_recall", "false_name_visits")
+        best = {"threshold_lower_by": round(lower_by, 3)} | {key: figures[key] for key in kept}
+    return best

@@ -78,7 +78,8 @@ def test_crops_are_recognised_by_a_model_of_the_products_own_training(runs, port
             answers = names.of(runs["best_shot"].crops, "walk")
         finally:
             names.close()
-    assert all(named(answer) for answer in answers) and set(answers) == {"astronaut"}
+    assert {answer.text for answer in answers} == {"astronaut"} == {answer.nearest for answer in answers}
+    assert all(named(answer.text) and answer.similarity >= answer.threshold for answer in answers)
 
 
 def test_the_gateways_boxes_are_noted_for_every_frame(walk):
