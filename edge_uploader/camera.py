@@ -93,7 +93,7 @@ class CameraOptions:
     location: str
     low_confidence: float = 0.3
     min_face_px: int = 32
-    detect_px: int = 640
+    detect_px: int = 800
     every_frame: bool = False
     priority: int = DEFAULT_PRIORITY
     live: bool = False

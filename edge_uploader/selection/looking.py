@@ -28,6 +28,8 @@ _FACES_WIDE: Final = 3.5
 _WORTH_IT: Final = 0.65
 """Share of the whole picture's pixels up to which the squares are looked at instead."""
 _SAME_IOU: Final = 0.3
+_NEARLY: Final = 0.8
+"""Share of `input_px` that a reduced picture needs to be looked at in place of the frame."""
 _CLEAR_PX: Final = 1.0
 """What comes nearer to a square's edge than this may go on beyond it."""
 _ORIGIN: Final = np.zeros(2, np.float32)
@@ -38,7 +40,7 @@ class Looker:
 
     Args:
         detector: of faces; reduces a picture to `input_px` on its longer side.
-        input_px: see there.
+        input_px: see there; the frame's reduced picture will do from four fifths of it.
         low_confidence: weaker faces are dropped.
         min_face_px: faces smaller on the long axis are dropped.
     """
@@ -49,17 +51,22 @@ class Looker:
 
     def whole(self, frame: Frame) -> list[Face]:
         """The faces of a frame, in falling order of confidence."""
-        if max(frame.reduced.shape[:2]) < self._input_px:
-            return self._wanted(self._detector.detect(frame.image))
-        faces = self._detector.detect(frame.reduced)
-        return self._wanted([_placed(face, _ORIGIN, frame.step, _ORIGIN) for face in faces])
+        image, step = self._picture(frame)
+        return self._wanted([_placed(face, _ORIGIN, step, _ORIGIN) for face in self._detector.detect(image)])
 
     def worth_a_glance(self, frame: Frame, expected: Float32Array) -> bool:
         """Whether a glance at so many faces (N, 4) is cheaper than a look at the whole picture."""
-        height, width = frame.image.shape[:2]
+        image, _ = self._picture(frame)
+        height, width = image.shape[:2]
         scale = min(1.0, self._input_px / max(height, width))
         columns, rows = _grid(len(expected))
         return bool(0 < columns * rows * _TILE_PX**2 <= _WORTH_IT * width * height * scale**2)
+
+    def _picture(self, frame: Frame) -> tuple[UInt8Array, int]:
+        """What is looked at of a whole frame, and how many of the frame's pixels are one of it."""
+        if max(frame.reduced.shape[:2]) >= _NEARLY * self._input_px:
+            return frame.reduced, frame.step
+        return frame.image, 1
 
     def glance(self, frame: Frame, expected: Float32Array) -> list[Face]:
         """The faces in the squares around the expected ones.
