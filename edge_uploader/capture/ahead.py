@@ -12,7 +12,7 @@ T = TypeVar("T")
 _POLL_S = 0.2
 
 
-def read_ahead(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
+def read_ahead(items: Iterator[T], *, depth: int = 4) -> Generator[T, None, None]:
     """The same items in the same order; at most `depth` of them are made before they are asked for.
 
     What `items` raises is raised here, after the items before it. When this is closed, `items` is closed too, by the
