@@ -225,7 +225,7 @@ class Camera:
         try:
             for frame in self._frames():
                 began = self._working_since = time.perf_counter()
-                self._watch.look(frame)
+                self._watch.look(frame, faces=self._follower.following)
                 self._process(frame)
                 self._working_since = None
                 self._stats.busy_s += time.perf_counter() - began

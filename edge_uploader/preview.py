@@ -114,7 +114,7 @@ stream of more pixels'
         )
     share = look.usable / total
     told = f"{100 * share:.0f} % of {total} faces are usable, {typical:.0f} px in the middle"
-    lines.append(f"good: {told}" if share >= _MOSTLY else told)
+    lines.append(f"good: {told}" if share >= _MOSTLY and total >= _FEW else told)
     for cause, count in look.causes.most_common(2):
         if share < _MOSTLY and not (cause == TOO_SMALL and typical < look.min_face_px):
             lines.append(f"{100 * count / total:.0f} % {cause.replace('_', ' ')}: {ADVICE.get(cause, cause)}")

@@ -9,7 +9,6 @@ import ipaddress
 from pathlib import Path
 from typing import Final, Literal
 
-from platformdirs import user_data_path
 from pydantic import Field, SecretStr, model_validator
 
 from shared.settings import StoreSettings
@@ -149,7 +148,7 @@ class EdgeSettings(StoreSettings):
     )
 
     edge_spool_dir: Path = Field(
-        default_factory=lambda: user_data_path("facerelay") / "spool",
+        default_factory=lambda values: values["data_dir"] / "spool",
         description="Folder of crops that wait for the store. One for each gateway; on a disk that keeps what it "
         "acknowledges.",
     )

@@ -52,12 +52,12 @@ class CameraWatch:
         """`ok`, what is wrong with the picture, or `unknown`."""
         return self._health.state if self._health is not None and self._seen else UNKNOWN
 
-    def look(self, frame: Frame) -> None:
+    def look(self, frame: Frame, *, faces: bool = False) -> None:
         """Looks at a frame that is about to be worked on: a few milliseconds, once a second."""
         self._clock.look(self._now(), self._monotonic())
         if self._health is None:
             return
-        change = self._health.look(frame.image, frame.position_s)
+        change = self._health.look(frame.image, frame.position_s, faces=faces)
         if change is not None:
             if change.before != OK:
                 self._events.end(change.before, change.detail)

@@ -107,7 +107,7 @@ class Spool:
             self._file_lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigurationError(
-                f"the spool {folder} is in use by another gateway; give each its own edge_spool_dir"
+                f"the spool {folder} is in use by another gateway; give each its own with --spool or spool.dir"
             ) from error
         except OSError as error:
             raise ConfigurationError(f"the spool {folder} cannot be written: {error.strerror}") from error

@@ -107,7 +107,7 @@ def _table(report: BandwidthReport) -> Table:
         table.add_section()
     table.caption = (
         f"a camera of {camera['mbps']:g} Mbps sends {_size(camera['bytes'])} in that time, {camera['gb_a_month']:,.0f} "
-        f"GB a month; for this density the thesis expects every face to be {document['expected_reduction']} less"
+        f"GB a month; sending every face is usually {document['expected_reduction']} less at this density"
     )
     return table
 
@@ -148,13 +148,23 @@ def _month_rows(document: dict[str, Any], camera: dict[str, Any]) -> list[list[s
     hours = "" if document["hours_a_day"] == 24 else f" of {document['hours_a_day']:g} h days"
     rows = [
         _row(document, f"less than a {camera['mbps']:g} Mbps camera", "reduction_against_camera", "{:,.1f}×"),
-        _row(document, "less than this file", "reduction_against_file", "{:,.1f}×"),
+        ["against this file", *(_against(policy["reduction_against_file"]) for policy in document["policies"])],
         _row(document, f"a month{hours}", "gb_a_month", "{:,.2f} GB"),
     ]
     if document["price_per_gb"] is not None:
         heading = f"costs a month (camera: {camera['cost_a_month']:,.2f})"
         rows.append(_row(document, heading, "cost_a_month", "{:,.2f}"))
     return rows
+
+
+def _against(reduction: float | None) -> str:
+    """
+    >>> _against(3.14), _against(0.5), _against(None)
+    ('3.1× less', '2.0× more', '–')
+    """
+    if reduction is None:
+        return "–"
+    return f"{reduction:,.1f}× less" if reduction >= 1 or not reduction else f"{1 / reduction:,.1f}× more"
 
 
 def _summary(reports: list[BandwidthReport]) -> Table:

@@ -15,20 +15,18 @@ from pathlib import Path
 
 import azure.functions as func
 import uvicorn
-from filelock import FileLock, Timeout
 
 from local.host.backend import Backend
 from local.host.hostjson import HostConfig
 from local.host.http import MAX_BODY_BYTES, HttpApp
 from local.host.index import index
+from local.host.lock import only_host
 from local.host.triggers import Triggers
-from shared.adapters.local.translate import translated
-from shared.errors import Busy, ConfigurationError
+from shared.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_HOST_JSON = Path(__file__).parents[2] / "host.json"
-_LOCK_NAME = "host.lock"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -67,7 +65,7 @@ def serve(
     """
     config = HostConfig.load(host_json)
     functions = index(app, os.environ if env is None else env)
-    with _only_host(backend.notes.data_dir), _bound(host, port) as listening, _pool() as pool:
+    with only_host(backend.notes.data_dir), _bound(host, port) as listening, _pool() as pool:
         triggers = Triggers(functions, backend, config, concurrency=concurrency, lease_s=lease_s)
         events = triggers.blob_events()
         prefix = config.route_prefix
@@ -152,22 +150,6 @@ def _handling_signals(loop: asyncio.AbstractEventLoop, server: uvicorn.Server, t
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _only_host(data_dir: Path) -> Iterator[None]:
-    lock = FileLock(data_dir / _LOCK_NAME)
-    with translated("locking the data folder"):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise Busy(
-                "another facerelay serve is running on this data folder; stop it, or use another folder"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

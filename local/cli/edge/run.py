@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,9 @@ from local.logs import LogFormat, configure_edge_logging
 from shared.domain import parse_moment
 
 if TYPE_CHECKING:  # OpenCV and SciPy are imported by the commands alone: every `facerelay --help` imports this
+    from edge_uploader.camera import CameraSpec
     from edge_uploader.gateway import Gateway, GatewayReport
+    from edge_uploader.settings import EdgeSettings
     from edge_uploader.stats import CameraStats
     from local.cli.edge.live import LivePage
 
@@ -116,8 +118,37 @@ def run(
         url = stack.enter_context(page.serving(gateway, metrics))
         if url:
             messages.print(f"live page: {url}", highlight=False)
+        _tell_times(plan.cameras, start, looped=once is False)
         report = _run(gateway, page)
     _finish(report, as_json)
+    _tell_where(plan.settings, report.uploads.uploaded)
+
+
+def _tell_times(cameras: Sequence[CameraSpec], start: str | None, *, looped: bool) -> None:
+    """A recording has the times that its file claims; a copied file claims those of its copying."""
+    if not start and not looped and any(Path(spec.source).is_file() for spec in cameras):
+        messages.print("times are those of the files' last change; --start says when the recordings began")
+
+
+def _tell_where(settings: EdgeSettings, uploaded: int) -> None:
+    """Where the crops went, and whether somebody works on them there."""
+    if not uploaded or settings.backend != "local" or settings.edge_service_url:
+        return
+    from local.host.lock import is_hosted
+
+    folder = escape(str(settings.data_dir))
+    if is_hosted(settings.data_dir):
+        messages.print(
+            f"the service works on them in {folder}; who was seen: facerelay detections. A crop without a face that "
+            "can be recognised leaves none",
+            highlight=False,
+        )
+    else:
+        messages.print(
+            f"[yellow]no service works on {folder}[/]: what was uploaded waits there for "
+            "`facerelay serve` with the same FACERELAY_DATA_DIR",
+            highlight=False,
+        )
 
 
 def _finish(report: GatewayReport, as_json: bool) -> None:
@@ -185,7 +216,7 @@ def _table(report: GatewayReport) -> Table:
     table = Table(title=f"site {escape(report.site)}", caption=_caption(report), title_justify="left")
     table.add_column("camera", overflow="fold")
     table.add_column("state", no_wrap=True)
-    for heading in ("frames", "faces", "tracks", "crops", "size", "frames/s"):
+    for heading in ("frames", "tracks", "usable", "crops", "size", "frames/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for camera in report.cameras:
         style = _STATE_STYLE.get(camera.state, "")
@@ -193,8 +224,8 @@ def _table(report: GatewayReport) -> Table:
             escape(camera.camera if camera.camera == camera.location else f"{camera.camera} @ {camera.location}"),
             f"[{style}]{camera.state}[/]" if style else camera.state,
             str(camera.frames),
-            str(camera.detections),
             str(camera.tracks),
+            str(camera.usable),
             str(camera.crops),
             size(camera.bytes),
             str(camera.to_json()["frames_per_s"]),

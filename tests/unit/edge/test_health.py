@@ -123,6 +123,15 @@ def test_somebody_before_the_lens_for_a_few_seconds_is_not_said():
     assert near == []
 
 
+def test_a_lens_through_which_faces_are_followed_is_not_covered():
+    camera = Camera(FAULTS["painted over"][0])
+    for faces, said in ((True, [OK]), (False, [COVERED])):
+        health = PictureHealth()
+        for number in range(int(55 * FPS)):
+            health.look(camera(number / FPS), number / FPS, faces=faces)
+        assert [health.state] == said
+
+
 def frozen(camera, begin_s, end_s):
     held = camera(begin_s)
     return lambda at_s: held if begin_s <= at_s < end_s else camera(at_s)

@@ -169,3 +169,22 @@ def test_a_log_file_is_private_and_begun_anew_at_its_size(tmp_path: Path) -> Non
     assert [file.name for file in files] == ["edge.log", "edge.log.1", "edge.log.2"]
     assert all(file.stat().st_mode & 0o777 == 0o600 and file.stat().st_size <= 10_000 for file in files)
     assert json.loads(path.read_text().splitlines()[-1])["message"].startswith("line 399")
+
+
+def test_where_the_crops_went_and_whether_somebody_works_on_them_is_told(tmp_path, capsys) -> None:
+    from local.cli.edge.run import _tell_where
+    from local.host.lock import only_host
+
+    settings = EdgeSettings(backend="local", data_dir=tmp_path)
+    _tell_where(settings, 0)
+    assert capsys.readouterr().err == ""
+    _tell_where(settings, 3)
+    assert "no service works on" in capsys.readouterr().err
+    with only_host(tmp_path):
+        _tell_where(settings, 3)
+    assert "facerelay detections" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_spool_is_in_the_data_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("FACERELAY_DATA_DIR", str(tmp_path))
+    assert EdgeSettings().edge_spool_dir == tmp_path / "spool"
