@@ -1,4 +1,4 @@
-"""What one machine has to do for itself: retention, and metrics. In the cloud, the platform does both."""
+"""What one machine has to do for itself: retention, metrics, a first page. In the cloud, the platform does."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ bp = func.Blueprint()  # type: ignore[no-untyped-call]
 async def metrics_http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """`/metrics`, for Prometheus. In the cloud, metrics go to Application Insights."""
     return await handle(req, context)
+
+
+@bp.function_name("root_http")
+@bp.route(route="/", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def root_http(req: func.HttpRequest) -> func.HttpResponse:
+    """`/` leads to the documentation."""
+    from functions.docs import DOCS_PATH  # brings FastAPI along
+
+    return func.HttpResponse(status_code=307, headers={"Location": DOCS_PATH})
 
 
 @bp.function_name("retention_timer")

@@ -131,7 +131,12 @@ def parse_moment(text: str) -> datetime:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        return parse_time(text)
+        try:
+            return parse_time(text)
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"{error}; give a date such as 2026-01-02, or a time such as 2026-01-02T03:04:05Z"
+            ) from error
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 

@@ -13,6 +13,7 @@ An embedder without a curve has its conservative default until its own people su
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -103,14 +104,14 @@ def calibrate(
     }
     if curve is None and (own is None or expected < MIN_ERRORS):
         threshold = fallback.threshold if own is None else max(fallback.threshold, float(trials.strangers.max()))
-        facts |= {"calibrated": False, "why": "too few people to state a rate; the conservative default holds"}
+        facts |= {"calibrated": False, "why": f"{_too_few(target_fpir)} conservative default is used"}
         return Calibration(replace(fallback, threshold=threshold, midpoint=threshold), facts)
     weight, threshold = _weighed(own, expected, people, target_fpir, curve, site)
     slope, midpoint = _confidence(trials, threshold, _tail(trials, people, curve))
     facts |= _rate(trials, people, threshold, target_fpir, curve)
     facts |= {"calibrated": expected >= MIN_ERRORS, "weight_of_own_people": round(weight, 3), "site_shift": site.shift}
     if not facts["calibrated"]:
-        facts["why"] = "too few people to state a rate of their own; what is usual of this embedder holds"
+        facts["why"] = f"{_too_few(target_fpir)} usual threshold is used for the most part"
     if curve is not None:
         facts["thresholds"] = {
             str(size): round(threshold + curve.similarity(size, target_fpir) - curve.similarity(people, target_fpir), 4)
@@ -121,6 +122,11 @@ def calibrate(
     cameras = {name: threshold + shift - site.shift for name, (shift, _) in site.cameras.items()}
     facts["cameras"] = {name: {"threshold": cameras[name], "visits": n} for name, (_, n) in site.cameras.items()}
     return Calibration(Operating(threshold, slope, midpoint, cameras), facts)
+
+
+def _too_few(target_fpir: float) -> str:
+    """Begins the sentence that says what holds while the gallery's own people state no rate."""
+    return f"with fewer than {math.ceil(MIN_ERRORS / target_fpir)} people to measure on, the embedder's"
 
 
 def _weighed(

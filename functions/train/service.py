@@ -226,6 +226,7 @@ class TrainService:
                 "model_id": manifest.model_id,
                 "people": len(manifest.templates),
                 "templates": sum(manifest.templates.values()),
+                "set_aside": len(manifest.set_aside),
                 "calibration": dict(manifest.calibration),
             }
         raise Busy("the gallery keeps changing; train again")

@@ -23,6 +23,9 @@ console = Console()
 messages = Console(stderr=True)
 """Progress, hints and errors, so that `--json` output stays clean."""
 
+COPIED = frozenset({"id", "time (UTC)"})
+"""Columns of tables that are never broken: what stands in them is there to be copied."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
@@ -61,7 +64,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "id")  # ids are there to be copied
+        table.add_column(column, overflow="fold", no_wrap=column in COPIED)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console.print(table)

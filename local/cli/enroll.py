@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from local.cli.console import Json, clear_errors, console, messages, print_json, print_table, progress
-from local.cli.people import Token, Url
+from local.cli.people import Token, Url, refit
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
 
@@ -45,12 +45,12 @@ def folder(
             return _tell_plan(groups, others, as_json)
         client = Client(url, token=token)
         results = list(_add_all(client, groups, create=create_id or person_id is None, parallel=parallel))
-        if train:
-            with messages.status("training …"):
-                client.train()
     if others:
         messages.print(f"{others} files that are no images were passed over", highlight=False)
-    return report(results, as_json)
+    report(results, as_json)
+    if train:
+        refit(client, tell=not as_json)
+    return None
 
 
 def _groups(path: Path, person_id: str | None, *, recursive: bool) -> tuple[dict[str, list[Path]], int]:

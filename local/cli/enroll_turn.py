@@ -13,14 +13,16 @@ import typer
 
 from local.cli.console import Json, clear_errors, console, fail, messages, print_json, progress
 from local.cli.enroll import CreateId, DryRun, Train, add_one, create_person, fail_if_none, report
-from local.cli.people import Token, Url
+from local.cli.people import Token, Url, refit
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from edge_uploader.capture.sources import Frame
     from local.display import Window
-    from local.head_turn import TurnOptions, View
+    from local.head_turn import Coverage, TurnOptions, View
     from local.head_turn_source import Limits
     from shared.domain import UInt8Array
 
@@ -115,16 +117,19 @@ def _enroll_turn(turn: _Turn, look: Callable[[], list[View]], create: bool, trai
             create_person(turn.client, turn.person)
         chosen = _would_add(turn, views, options) if turn.dry_run else _upload(turn, views, options)
         _save(chosen, turn.output)
-        if train and chosen and not turn.dry_run:
-            with messages.status("training …"):
-                turn.client.train()
     covered, others = coverage(chosen, usual_pitch(views)), left_out(views, chosen, options)
+    _tell(turn, covered, others, len(views), as_json)
+    if train and chosen and not turn.dry_run:
+        refit(turn.client, tell=not as_json)
+
+
+def _tell(turn: _Turn, covered: Coverage, others: Counter[str], frames: int, as_json: bool) -> None:
     if as_json:
         images = [{"person": p, "image": i, "outcome": o} for p, i, o in turn.results]
         document = {"images": images, "coverage": covered.sides, "advice": covered.advice, "left_out": dict(others)}
-        print_json(document | {"frames": len(views)})
+        print_json(document | {"frames": frames})
         return fail_if_none(turn.results)
-    console.print(f"{len(views)} frames; sides of the face: {covered}", highlight=False)
+    console.print(f"{frames} frames; sides of the face: {covered}", highlight=False)
     if others:
         told = ", ".join(f"{reason.replace('_', ' ')}: {count}" for reason, count in others.most_common())
         console.print(f"frames left out: {told}", highlight=False)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
-from local.cli.console import Json, clear_errors, console, messages, print_json, print_table
-from local.cli.people import Token, Url
+from local.cli.console import Json, clear_errors, console, messages, print_json
+from local.cli.people import Token, Url, refit
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
 
@@ -41,21 +43,15 @@ def check(
     if as_json:
         return print_json(found)
     _print(found)
+    if pictures is None and (found["findings"] or found["pairs"]):
+        messages.print("[dim]→ to see the faces: facerelay gallery check --pictures check.jpg[/]", highlight=False)
     return None
 
 
 def _print(found: dict[str, Any]) -> None:
-    print_table(
-        "Templates",
-        ["person", "id", "reason", "own", "nearest", "left out", "suggestion"],
-        [_row(item) for item in found["findings"]],
-    )
+    _print_blocks("Templates", [_finding(item) for item in found["findings"]])
     if found["pairs"]:
-        rows = [
-            (*pair["people"], f"{pair['similarity']:.2f}", _figure(pair["own_similarity"]), pair["suggestion"])
-            for pair in found["pairs"]
-        ]
-        print_table("People who look like one", ["person", "person", "similarity", "own", "suggestion"], rows)
+        _print_blocks("People who look like one", [_pair(pair) for pair in found["pairs"]])
     basis = "measured on this gallery" if found["measured"] else "the embedder's default: the gallery is small"
     console.print(
         f"{found['set_aside']} of {found['templates']} templates of {found['people']} people are left out of a "
@@ -66,18 +62,31 @@ def _print(found: dict[str, Any]) -> None:
         console.print(f"{found['total'] - len(found['findings'])} more findings are not shown", highlight=False)
 
 
-def _row(item: dict[str, Any]) -> tuple[str, ...]:
-    nearest = f"{item['nearest_person']} {item['nearest_similarity']:.2f}" if item["nearest_person"] else "–"
+def _print_blocks(title: str, blocks: list[tuple[str, ...]]) -> None:
+    """Of each a head and lines below it: whole ids, to be copied, leave a table no room for words."""
+    if not blocks:
+        return console.print(f"{title}: none")
+    console.print(f"{title}\n", style="italic")
+    for head, *lines in blocks:
+        console.print(Text(head, "bold"))
+        console.print(Padding(Text("\n".join(lines)), (0, 0, 1, 2)))
+    return None
+
+
+def _finding(item: dict[str, Any]) -> tuple[str, ...]:
     reason = item["reason"].replace("_", " ")
     if item["reason"] == "duplicate":
-        reason = f"duplicate of {item['other_template']}"
-    left_out = "yes" if item["set_aside"] else "no"
-    name, template = item["person_id"], item["template_id"]
-    return name, template, reason, _figure(item["own_similarity"]), nearest, left_out, item["suggestion"]
+        reason = f"duplicate of {item['other_template'][:8]}…"
+    left_out = "left out" if item["set_aside"] else "not left out"
+    alike = [("its own", item["own_similarity"]), (item["nearest_person"], item["nearest_similarity"])]
+    figures = ", ".join(f"{whose} {value:.2f}" for whose, value in alike if value is not None)
+    what = f"{reason}; {left_out}" + (f"; similarity to {figures}" if figures else "")
+    return f"{item['person_id']} {item['template_id']}", what, item["suggestion"]
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _pair(pair: dict[str, Any]) -> tuple[str, ...]:
+    own = "" if pair["own_similarity"] is None else f", within the less alike of them {pair['own_similarity']:.2f}"
+    return " and ".join(pair["people"]), f"similarity to each other {pair['similarity']:.2f}{own}", pair["suggestion"]
 
 
 def _draw(client: Client, found: dict[str, Any], path: Path) -> None:
@@ -120,8 +129,6 @@ def unkeep(
 
 def _mark(client: Client, person: str, template_id: str, *, kept: bool, train: bool) -> None:
     with clear_errors():
-        said = client.keep_template(person, template_id, kept=kept)
-        if train:
-            with messages.status("training …"):
-                client.train()
-    messages.print(said)
+        messages.print(client.keep_template(person, template_id, kept=kept))
+    if train:
+        refit(client)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from local.cli.console import Json, clear_errors, console, messages, print_json, print_table
+from local.cli.console import Json, clear_errors, console, fail, messages, print_json, print_table
 from local.client import DEFAULT_URL, Client
-from shared.domain import format_time, parse_moment
+from shared.domain import UNKNOWN, format_time, normalise_person_id, parse_moment, parse_time
+from shared.errors import InvalidInput
 
 Url = Annotated[str, typer.Option("--url", envvar="FACERELAY_URL", help="The service to talk to.")]
 Token = Annotated[
@@ -53,12 +54,23 @@ def whereis(
     as_json: Json = False,
 ) -> None:
     """Where and when a person was last seen."""
+    if person.strip().lower() == UNKNOWN:
+        fail(f"'{UNKNOWN}' is no person", hint=f"faces of nobody enrolled: facerelay detections --person {UNKNOWN}")
     with clear_errors():
-        seen = Client(url, token=token).last_known_location(person)
-    if as_json:
-        return print_json(seen)
-    rows = [(s["location"], s["detected_by_camera_id"], s["timestamp"]) for s in seen]
-    return print_table(f"Last sighting of {person}", ["location", "camera", "time (UTC)"], rows)
+        person_id = normalise_person_id(person)
+        client = Client(url, token=token)
+        try:
+            seen = client.last_known_location(person)
+        except InvalidInput as error:
+            if "enrolled" not in str(error):
+                raise
+            fail(f"{error}: {person_id}", hint="who is enrolled: facerelay people")
+        if as_json:
+            return print_json(seen)
+        # That route says no more than it always did; the detection itself also knows the site.
+        found = client.call("GET", "/api/v1/detections", params={"person_id": person_id, "page_size": "1"})
+    rows = [(d["site"], d["location"], d["camera"], d["captured_at"]) for d in found["detections"]]
+    return print_table(f"Last sighting of {person_id}", ["site", "location", "camera", "time (UTC)"], rows)
 
 
 def detections(
@@ -88,7 +100,7 @@ def detections(
         "page_size": str(min(limit, 1_000)),
     }
     query = {key: value for key, value in wanted.items() if value}
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     with clear_errors():
         client = Client(url, token=token)
         while len(found) < limit:
@@ -100,11 +112,16 @@ def detections(
     found = found[:limit]
     if as_json:
         return print_json(found)
-    rows = [
-        (d["captured_at"], d["person_id"], f"{float(str(d['confidence'])):.2f}", d["location"], d["camera"])
-        for d in found
-    ]
-    return print_table("Detections", ["time (UTC)", "person", "confidence", "location", "camera"], rows)
+    return print_table(
+        "Detections", ["time (UTC)", "person", "confidence", "site, location", "camera"], [_row(d) for d in found]
+    )
+
+
+def _row(detection: dict[str, Any]) -> tuple[str, ...]:
+    """Of the table, which fits 80 columns: whole seconds, and site and location share a column."""
+    moment = parse_time(detection["captured_at"]).strftime("%Y-%m-%dT%H:%M:%SZ")
+    place = f"{detection['site']}, {detection['location']}"
+    return moment, detection["person_id"], f"{detection['confidence']:.2f}", place, detection["camera"]
 
 
 def train(
@@ -116,13 +133,23 @@ def train(
     """Refit the model to the gallery and publish it."""
     with clear_errors(), messages.status("training …"):
         job = Client(url, token=token).train("/model/train" if full else "/model/optimized-train")
-    if as_json:
-        return print_json(job)
-    result = job["result"]
+    return print_json(job) if as_json else _tell_training(job["result"])
+
+
+def refit(client: Client, *, tell: bool = True) -> None:
+    """What `--train` of other commands does: trains, and tells of it as `facerelay train` does."""
+    with clear_errors(), messages.status("training …"):
+        job = client.train()
+    if tell:
+        _tell_training(job["result"])
+
+
+def _tell_training(result: dict[str, Any]) -> None:
     calibration = result["calibration"]
     console.print(f"model {result['model_id']}: {result['people']} people, {result['templates']} templates")
+    if aside := result.get("set_aside"):
+        console.print(f"templates left out: {aside}; which and why: facerelay gallery check", highlight=False)
     if calibration.get("calibrated"):
         console.print(f"threshold calibrated for strangers named in at most {calibration['target_fpir']:.1%} of cases")
     else:
         console.print(f"threshold: {calibration['why']}", highlight=False)
-    return None

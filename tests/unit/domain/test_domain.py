@@ -18,6 +18,7 @@ from shared.domain import (
     format_time,
     gallery_hash,
     normalise_person_id,
+    parse_moment,
     parse_time,
     percent_safe,
     require_utc,
@@ -139,6 +140,15 @@ class TestTimes:
     def test_what_is_no_moment_is_refused(self, text: str) -> None:
         with pytest.raises(InvalidInput):
             parse_time(text)
+
+    @pytest.mark.parametrize("text", ["yesterday", "2026-01-02T03:04:05"])
+    def test_what_can_be_typed_instead_is_said(self, text: str) -> None:
+        with pytest.raises(InvalidInput) as refused:
+            parse_moment(text)
+        said = str(refused.value)
+        assert text in said
+        for example in ("2026-01-02", "2026-01-02T03:04:05Z"):
+            assert f"such as {example}" in said and parse_moment(example)
 
     def test_an_offset_is_turned_into_utc(self) -> None:
         assert parse_time("2026-01-02T05:04:05.678+02:00") == NOW

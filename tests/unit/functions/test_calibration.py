@@ -80,7 +80,7 @@ def test_without_people_to_leave_out_the_curve_alone_speaks(people: int) -> None
     found = calibrated(NO_TRIALS, curve=RISING, people=people)
     assert found.operating.threshold == pytest.approx(RISING.similarity(people, 0.01))
     assert found.facts["weight_of_own_people"] == 0.0
-    assert found.facts["calibrated"] is False and "too few people" in found.facts["why"]
+    assert found.facts["calibrated"] is False and "fewer than 100 people" in found.facts["why"]
     assert found.facts["fpir_of_trials"] is None and "tpir" not in found.facts
     low, high = found.facts["fpir_interval_95"]
     assert low < 0.01 < high
@@ -122,6 +122,12 @@ def test_a_rate_is_stated_once_an_error_is_expected(people: int, stated: bool) -
         found = calibrated(simulated(people), curve=curve)
         assert found.facts["calibrated"] is stated
         assert ("why" in found.facts) is not stated
+
+
+@pytest.mark.parametrize(("target", "people"), [(0.01, "100"), (0.003, "334"), (0.001, "1000")])
+def test_how_many_people_a_rate_takes_is_said(target: float, people: str) -> None:
+    for curve in (FLAT, None):
+        assert f"fewer than {people} people" in calibrated(simulated(20), curve=curve, target=target).facts["why"]
 
 
 def test_without_a_curve_and_people_enough_the_default_holds() -> None:

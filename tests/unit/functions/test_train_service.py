@@ -138,7 +138,7 @@ class TestJobs:
         world.enrol("bob", GREEN)
         job = world.run("fit")
         assert (job.status, job.progress, job.error) == ("succeeded", 1.0, None)
-        assert job.result["people"] == 2 and job.result["templates"] == 2
+        assert job.result["people"] == 2 and job.result["templates"] == 2 and job.result["set_aside"] == 0
         assert job.result["model_id"] == world.registry.pointer().model_id
         assert world.live_people() == ("ann", "bob")
         assert world.requests.job(job.job_id) == job

@@ -16,6 +16,7 @@ import pytest
 from local.host.http import HttpApp
 from local.host.index import index
 from local.host.routes import Router
+from local.maintenance import bp as maintenance
 from shared.errors import ConfigurationError
 
 
@@ -31,6 +32,7 @@ def app() -> func.FunctionApp:
 
 
 Ask = Callable[..., httpx.Response]
+SETTINGS = {"FACERELAY_RETENTION_SCHEDULE": "0 0 3 * * *"}
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def ask(app: func.FunctionApp, pool: ThreadPoolExecutor) -> Ask:
     """Sends one request to the app through ASGI."""
 
     def ask(method: str, path: str, *, prefix: str = "", limit: int = 1000, **request: Any) -> httpx.Response:
-        web = HttpApp(index(app, {}).http, prefix=prefix, pool=pool, max_body_bytes=limit)
+        web = HttpApp(index(app, SETTINGS).http, prefix=prefix, pool=pool, max_body_bytes=limit)
 
         async def send() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://host:7071") as client:
@@ -196,6 +198,12 @@ def test_a_rest_parameter_may_be_empty_and_holds_slashes(app: func.FunctionApp, 
 
     assert ask("GET", "/docs/a/b%20c").text == "'a/b c'"
     assert ask("GET", "/docs").text == "None"
+
+
+def test_the_root_leads_to_the_documentation(app: func.FunctionApp, ask: Ask) -> None:
+    app.register_functions(maintenance)
+    answer = ask("GET", "/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
 
 
 def test_methods_choose_among_functions(app: func.FunctionApp, ask: Ask) -> None:

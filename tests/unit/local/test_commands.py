@@ -38,6 +38,132 @@ def test_whereis(service) -> None:
     assert service.asked == [("GET", "/database/Ann%20B/last-known-location")]
 
 
+SEEN = {
+    "captured_at": "2026-01-02T03:04:05.678Z",
+    "person_id": "harrison_ford",
+    "confidence": 0.5,
+    "site": "museum",
+    "location": "lobby",
+    "camera": "entrance",
+}
+
+
+def test_tables_of_sightings_name_the_site_within_80_columns(service) -> None:
+    service.queue = [
+        (200, {"last_known_location": [{"location": "lobby"}]}),
+        (200, {"detections": [SEEN], "continuation": None}),
+    ]
+    last = run("whereis", "Harrison Ford", "--url", service.url, COLUMNS="80")
+    assert all(SEEN[key] in last.stdout for key in ("site", "location", "camera", "captured_at")), last.output
+    assert service.asked[1] == ("GET", "/api/v1/detections?person_id=harrison_ford&page_size=1")
+    told = run("detections", "--url", service.url, COLUMNS="80")
+    for whole in ("2026-01-02T03:04:05Z", "harrison_ford", "confidence", "0.50", "museum, lobby", "entrance"):
+        assert whole in told.stdout, told.output
+
+
+def test_a_long_site_leaves_the_time_whole(service) -> None:
+    service.queue = [(200, {"detections": [SEEN | {"site": "headquarters-north"}], "continuation": None})]
+    told = run("detections", "--url", service.url, COLUMNS="80").stdout
+    assert "2026-01-02T03:04:05Z" in told and "north, lobby" in told, "broken between words"
+
+
+def test_whoever_is_not_enrolled_is_named_as_looked_up(service) -> None:
+    service.queue = [(404, {"error_message": "nobody is enrolled under this id"})]
+    done = run("whereis", "Harrison Ford", "--url", service.url)
+    assert done.exit_code == 1 and "under this id: harrison_ford" in done.stderr
+    assert "facerelay people" in done.stderr
+
+
+def test_a_refusal_for_another_reason_points_nowhere_else(service) -> None:
+    service.queue = [(403, {"error_message": "this token may not"})]
+    done = run("whereis", "ann", "--url", service.url)
+    assert done.exit_code == 1 and "this token may not" in done.stderr and "facerelay people" not in done.stderr
+
+
+def test_unknown_faces_are_asked_for_as_detections(service) -> None:
+    done = run("whereis", "Unknown", "--url", service.url)
+    assert done.exit_code == 1 and "facerelay detections --person unknown" in done.stderr and service.asked == []
+
+
+JOB = {
+    "job_id": "j",
+    "status": "succeeded",
+    "result": {
+        "model_id": "m1",
+        "people": 2,
+        "templates": 5,
+        "set_aside": 3,
+        "calibration": {"calibrated": False, "why": "with fewer than 100 people"},
+    },
+}
+
+
+def test_a_training_tells_what_it_left_out(service) -> None:
+    service.queue = [(200, JOB)]
+    told = run("train", "--url", service.url).stdout
+    assert "2 people, 5 templates" in told and "threshold: with fewer than 100 people" in told
+    assert "templates left out: 3" in told and "facerelay gallery check" in told
+    service.queue = [(200, JOB | {"result": JOB["result"] | {"set_aside": 0}})]
+    assert "left out" not in run("train", "--url", service.url).stdout
+
+
+TEMPLATE = "5f0c0f3a9d5e4d4f8f3c2b1a09876543"
+FINDING = {
+    "person_id": "harrison_ford",
+    "template_id": TEMPLATE,
+    "reason": "confuses",
+    "set_aside": True,
+    "own_similarity": 0.11,
+    "nearest_person": "helen_clark",
+    "nearest_similarity": 0.45,
+    "other_template": TEMPLATE[::-1],
+    "own_template": None,
+    "suggestion": "look at both; remove it, or enrol the photograph for the other person, or keep it if this is right",
+}
+CHECK = {
+    "people": 2,
+    "templates": 9,
+    "stranger_similarity": 0.33,
+    "measured": False,
+    "set_aside": 2,
+    "total": 2,
+    "findings": [
+        FINDING,
+        FINDING | {"reason": "duplicate", "own_similarity": None, "nearest_person": None, "nearest_similarity": None},
+    ],
+    "pairs": [
+        {
+            "people": ["bob_of_the_north", "robert"],
+            "similarity": 0.66,
+            "own_similarity": 0.64,
+            "templates": [TEMPLATE, TEMPLATE],
+            "suggestion": "one person enrolled twice, or twins; of one person remove one id, twins stay as they are",
+        }
+    ],
+}
+
+
+def test_the_gallery_check_can_be_read_at_80_columns(service) -> None:
+    service.queue = [(200, CHECK)]
+    done = run("gallery", "check", "--url", service.url, COLUMNS="80")
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert f"harrison_ford {TEMPLATE}" in lines, "whole, to be copied into `gallery keep`"
+    assert "  confuses; left out; similarity to its own 0.11, helen_clark 0.45" in lines
+    assert f"  duplicate of {TEMPLATE[::-1][:8]}…; left out" in lines
+    assert "bob_of_the_north and robert" in lines
+    words = " ".join(done.stdout.split())
+    assert FINDING["suggestion"] in words and "twins stay as they are" in words, "no word is broken"
+    assert "facerelay gallery check --pictures check.jpg" in done.stderr
+    assert json.loads(run("gallery", "check", "--url", service.url, "--json").stdout) == CHECK
+
+
+def test_a_gallery_in_order_has_no_faces_to_see(service) -> None:
+    service.queue = [(200, CHECK | {"findings": [], "pairs": [], "total": 0, "set_aside": 0})]
+    done = run("gallery", "check", "--url", service.url)
+    assert "Templates: none" in done.stdout and "--pictures" not in done.stderr
+
+
 def test_detections_go_on_to_the_next_page(service) -> None:
     row = {"captured_at": "t", "person_id": "ann", "confidence": 0.5, "location": "l", "camera": "c"}
     service.queue = [

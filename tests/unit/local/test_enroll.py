@@ -55,6 +55,26 @@ class TestFolder:
         assert "3 of 3 images added" in done.stdout and "1 files that are no images" in done.stderr
         assert {path for _, path in service.asked} == {"/dataset/ann/image"}
 
+    def test_a_training_is_told_of_after_what_was_added(self, service, people: Path) -> None:
+        result = {"model_id": "m1", "people": 2, "templates": 4, "set_aside": 1, "calibration": {"why": "few"}}
+        job = (200, {"status": "succeeded", "result": result})
+        for arguments, told in (([], True), (["--json"], False)):
+            service.queue = [(200, {"message": "image added"})] * 4 + [job]
+            ann = [str(people / "Ann"), "--person-id", "ann", "--create-id", "--url", service.url]
+            done = run("folder", *ann, "--train", *arguments)
+            assert done.exit_code == 0 and service.asked[-1] == ("POST", "/model/optimized-train"), done.output
+            assert ("2 people, 4 templates" in done.stdout) is told
+            assert ("facerelay gallery check" in done.stdout) is told
+            if told:
+                assert done.stdout.index("3 of 3 images added") < done.stdout.index("model m1")
+            else:
+                assert len(json.loads(done.stdout)) == 3
+
+    def test_where_everything_was_refused_nothing_is_trained(self, service, people: Path) -> None:
+        service.queue = [(400, {"error_message": "no face was found"})]
+        done = run("folder", str(people / "Ann"), "--person-id", "ann", "--train", "--url", service.url)
+        assert done.exit_code == 1 and {path for _, path in service.asked} == {"/dataset/ann/image"}
+
     def test_nothing_to_add_is_said(self, service, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         for arguments in ([str(tmp_path)], [str(tmp_path / "empty"), "--person-id", "ann"]):
