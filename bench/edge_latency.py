@@ -130,15 +130,15 @@ def gateway(url: str, sources: Sequence[str], spool: Path, out: Path) -> None:
     out.write_text(json.dumps({"report": report, "crops": rows}))
 
 
-def enrol(client: Client, scenes: Sequence[Scene]) -> int:
+def enrol(client: Client, scenes: Sequence[Scene], people: Path) -> int:
     """Everybody that any of the scenes says is enrolled; how many people."""
-    gallery: dict[str, list[str]] = {}
+    gallery: dict[str, Sequence[Path]] = {}
     for scene in scenes:
-        gallery |= scene.about["gallery"]
+        gallery |= scene.gallery(people)
     for person, photographs in track(gallery.items(), description="enrolling", console=console, transient=True):
         client.add_person(person)
         for photograph in photographs:
-            client.request("POST", f"/dataset/{person}/image", files={"image": Path(photograph).read_bytes()})
+            client.request("POST", f"/dataset/{person}/image", files={"image": photograph.read_bytes()})
     client.train()
     return len(gallery)
 
@@ -220,7 +220,7 @@ def run_cameras(lfw: Path, density: str, minutes: float, pack: str) -> dict[str,
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         settings = {"FACERELAY_PACK": pack, "FACERELAY_RATE_LIMIT": ""}
         serve = stack.enter_context(Serve(folder / "data", OUTPUT / "edge-latency-serve.log", **settings))
-        people = enrol(Client(serve.url), scenes)
+        people = enrol(Client(serve.url), scenes, lfw)
         seconds = minutes * 60
         ran = measure([str(scene.video) for scene in scenes], serve, folder, seconds)
         stored = stored_at(folder / "data")
