@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import cv2
 import numpy as np
 
 from shared.domain import UInt8Array
+
+
+_CV_ERRORS: Final = 2
 
 
 class Capture(Protocol):
@@ -47,11 +50,12 @@ class Retriever:
 
 
 def prepare() -> None:
-    """Sets what OpenCV reads from the environment, where nobody has."""
+    """Sets what OpenCV reads from the environment, where nobody has, and silences its warnings."""
     # Over UDP a lost packet smears the picture. One value suits every camera of this process.
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     # AV_LOG_QUIET: a packet that cannot be decoded is no line on an operator's screen; what matters is an event.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(_CV_ERRORS)  # a stream that does not open is an event, and no warning besides
 
 
 # The log level is read at the first use of FFmpeg in the process, which may be somebody's VideoWriter.
