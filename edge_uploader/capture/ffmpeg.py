@@ -15,7 +15,6 @@ import numpy as np
 
 from shared.domain import UInt8Array
 
-
 _CV_ERRORS: Final = 2
 
 
