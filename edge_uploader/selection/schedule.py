@@ -1,7 +1,7 @@
 """When the detector looks: often while something moves, seldom while nothing does, less when the machine is behind.
 
 Looking for faces is the dearest step there is. What moved is seen on a small grey picture,
-for a hundredth of its time (0.24 ms against 24 ms).
+for a fraction of its time (0.5 ms against 7 ms for a look at the whole of a 1080p frame).
 """
 
 from __future__ import annotations
