@@ -274,8 +274,8 @@ class Camera:
     def _send_all(self, frame: Frame, faces: list[Face]) -> list[Track]:
         """The seed's way: each face is sent, as a track of its own."""
         tracker = Tracker(self._options.tracker)
-        strong = [face for face in faces if face.confidence >= self._options.tracker.high_confidence]
-        strong = [face for face in strong if long_axis_px(face) >= self._options.min_face_px]
+        least, least_px = self._options.tracker.high_confidence, self._options.min_face_px
+        strong = [face for face in faces if face.confidence >= least and long_axis_px(face) >= least_px]
         seen = tracker.update(strong, frame.position_s).seen
         for track in seen:
             track.id = self._follower.next_id()

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
+from cv2.utils import logging as cv2_logging
 
 from shared.domain import UInt8Array
-
-_CV_ERRORS: Final = 2
 
 
 class Capture(Protocol):
@@ -54,7 +53,9 @@ def prepare() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     # AV_LOG_QUIET: a packet that cannot be decoded is no line on an operator's screen; what matters is an event.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(_CV_ERRORS)  # a stream that does not open is an event, and no warning besides
+    cv2_logging.setLogLevel(
+        cv2_logging.LOG_LEVEL_ERROR
+    )  # a stream that does not open is an event, and no warning besides
 
 
 # The log level is read at the first use of FFmpeg in the process, which may be somebody's VideoWriter.

@@ -112,12 +112,9 @@ def one_line_errors() -> Iterator[None]:
 
 def quiet_opencv() -> None:
     """Its warnings (a camera that is not there, a backend it tried first) are said better in our own lines."""
-    from cv2.utils import logging as cv2_logging
-
     from edge_uploader.capture.ffmpeg import prepare
 
     prepare()
-    cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
 
 
 def size(size_bytes: float) -> str:
