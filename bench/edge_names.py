@@ -99,7 +99,7 @@ def _settings(folder: Path, pack: str) -> Settings:
 
 
 class Names:
-    """Recognises crops, each content once.
+    """Recognises crops, each content once for each way of having been chosen, which the threshold depends on.
 
     Args:
         folder: of `enrolled`.
@@ -107,22 +107,31 @@ class Names:
 
     def __init__(self, folder: Path, pack: str) -> None:
         self._pack = pack
-        self._known: dict[str, Answer] = {}
+        self._known: dict[tuple[str, bool], Answer] = {}
         self._pool = ProcessPoolExecutor(
             os.cpu_count(), mp_context=get_context("spawn"), initializer=_start, initargs=(folder, pack)
         )
 
     def of(self, crops: Sequence[StoredCrop], what: str) -> list[Answer]:
         """What is made of each crop."""
-        fresh = {crop.candidate.sha256: crop for crop in crops if crop.candidate.sha256 not in self._known}
-        work = self._pool.map(_name, (crop.data for crop in fresh.values()), chunksize=_CHUNK)
+        fresh = {_key(crop): crop for crop in crops if _key(crop) not in self._known}
+        work = self._pool.map(
+            _name,
+            [crop.data for crop in fresh.values()],
+            [crop.candidate.chosen for crop in fresh.values()],
+            chunksize=_CHUNK,
+        )
         bar = track(work, description=f"{self._pack}: {what}", total=len(fresh), console=console, transient=True)
-        for digest, answer in zip(fresh, bar, strict=True):
-            self._known[digest] = answer
-        return [self._known[crop.candidate.sha256] for crop in crops]
+        for key, answer in zip(fresh, bar, strict=True):
+            self._known[key] = answer
+        return [self._known[_key(crop)] for crop in crops]
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def _key(crop: StoredCrop) -> tuple[str, bool]:
+    return crop.candidate.sha256, crop.candidate.chosen
 
 
 def _start(folder: Path, pack: str) -> None:
@@ -134,10 +143,10 @@ def _start(folder: Path, pack: str) -> None:
     _recognizer = Services(build(_settings(folder, pack))).recognizer()
 
 
-def _name(data: bytes) -> Answer:
+def _name(data: bytes, chosen: bool) -> Answer:
     if _recognizer is None:
         raise InvalidInput("a worker was not started by `_start`")
-    found = _recognizer.recognize_crop(data)
+    found = _recognizer.recognize_crop(data, best_shot=chosen)
     if found is None:
         return Answer(f"-{NO_FACE}")
     if found.rejected is not None:

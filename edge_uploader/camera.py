@@ -335,6 +335,7 @@ class Camera:
             track=track,
             shot=shot,
             detector=self._detector_id,
+            chosen=not self._every,
         )
         metadata = candidate.to_metadata() | telemetry.traceparent()
         return SpoolItem(

@@ -339,6 +339,7 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
             refresh_s=settings.edge_shot_refresh_s,
             good_enough=settings.edge_good_enough,
             first_after_s=settings.edge_first_shot_s,
+            unusable_after_s=settings.edge_unusable_s,
             hold_s=settings.edge_hold_s,
         ),
         schedule=ScheduleOptions(

@@ -119,6 +119,13 @@ class EdgeSettings(StoreSettings):
     edge_first_shot_s: float = Field(
         1.0, ge=0, le=600, description="A track that gave nothing good enough for this long sends its best so far."
     )
+    edge_unusable_s: float = Field(
+        3.0,
+        ge=0,
+        le=600,
+        description="While no view of a track can be recognised as a rule (worth under 0.1), a crop waits this long "
+        "for a better one.",
+    )
     edge_track_max_age_s: float = Field(
         1.5, gt=0, le=60, description="A track not seen for this long has ended; the next face begins a new one."
     )

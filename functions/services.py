@@ -240,7 +240,8 @@ class Services:
         def settings(embedder_id: str) -> FitSettings:
             packs = runtime.packs
             table = packs.table(embedder_id).model_dump()
-            return FitSettings(table, packs.operating(embedder_id), runtime.settings.target_fpir)
+            set_to = runtime.settings
+            return FitSettings(table, packs.operating(embedder_id), set_to.target_fpir, set_to.best_shot_fpir)
 
         stores = runtime.stores
         return Fitter(people=stores.people, settings=settings, clock=runtime.clock, detections=stores.detections)

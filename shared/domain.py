@@ -130,6 +130,7 @@ class Candidate:
         sha256: of the crop's bytes.
         landmarks: five (x, y) points in pixels of the crop.
         format: of the crop's bytes, one of `CROP_FORMATS`. Metadata names it only where it is not JPEG.
+        chosen: one of a visit's few best shots, and not every face of every frame; so that few are sent of a visit.
     """
 
     site: str
@@ -147,6 +148,7 @@ class Candidate:
     landmarks: tuple[tuple[float, float], ...] | None = None
     schema: int = CANDIDATE_SCHEMA
     format: str = "jpeg"
+    chosen: bool = False
 
     def __post_init__(self) -> None:
         for kind in ("site", "camera", "location"):
@@ -184,6 +186,8 @@ class Candidate:
         }
         if self.format != "jpeg":
             metadata["format"] = self.format
+        if self.chosen:
+            metadata["chosen"] = "1"
         if self.landmarks is not None:
             metadata["landmarks"] = ",".join(f"{value:.1f}" for point in self.landmarks for value in point)
         return metadata
@@ -225,6 +229,7 @@ class Candidate:
                 uploader=unquote(values["uploader"]),
                 landmarks=tuple(zip(flat[::2], flat[1::2], strict=True)) if flat else None,
                 format=values.get("format", "jpeg"),
+                chosen=values.get("chosen") == "1",
             )
         except KeyError as error:
             raise InvalidInput(f"candidate metadata lacks {error.args[0]!r}") from error

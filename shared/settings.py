@@ -183,6 +183,13 @@ class Settings(StoreSettings, TriggerSettings):
         description="Share of strangers that may be given a name: the false-positive identification rate that "
         "training calibrates the threshold for.",
     )
+    best_shot_fpir: float = Field(
+        0.05,
+        ge=0,
+        lt=0.5,
+        description="A gateway sends few crops of a visit. They are named from the similarity on that this share of "
+        "strangers reach, where one enrolled person stands out from all others. No more than the target: never so.",
+    )
     model_poll_s: float = Field(
         10.0, gt=0, le=3_600, description="How often a running recogniser looks for a new model."
     )

@@ -82,6 +82,8 @@ class BestShotOptions:
         refresh_s: length of a period: a track that stays longer starts anew.
         good_enough: worth from which the first shot is held for `hold_s` only.
         first_after_s: when none was good enough for so long, the best so far goes: somebody may be standing there.
+        unusable_after_s: the same while no view is even usable, of every shot: what can hardly be recognised is not
+            worth one of few, while whoever comes nearer looks better every moment.
         rise: by how much each further shot has to be better than the best that was sent.
         relax_s: after so long a time without a better one, one as good as the last will do: another moment is often
             another look, and the recogniser can use both.
@@ -93,6 +95,7 @@ class BestShotOptions:
     refresh_s: float = 300.0
     good_enough: float = 0.35
     first_after_s: float = 1.0
+    unusable_after_s: float = 3.0
     rise: float = 1.4
     relax_s: float = 2.5
 
@@ -112,7 +115,7 @@ class BestShots(Generic[T]):
     A view that meets the demand opens a window; the best view of the window is sent when it closes. So no shot waits
     longer than its window, whatever the track does afterwards; the price is that nobody knows whether a better view
     is still to come. The demand on the next one is therefore high at first (the face may be coming nearer) and
-    relaxes to a little below the best that was sent.
+    relaxes to a little below the best that was sent. A view that is not usable waits for one that is, for a while.
 
     Args:
         options: see `BestShotOptions`.
@@ -120,6 +123,7 @@ class BestShots(Generic[T]):
 
     def __init__(self, options: BestShotOptions) -> None:
         self._options = options
+        self._usable = min(USABLE, options.good_enough)
         self._held: Shot[T] | None = None
         self._opened_s = 0.0
         self._best = 0.0
@@ -149,6 +153,8 @@ class BestShots(Generic[T]):
             self._period_started_s = at_s
         if self._held is not None:
             if worth > self._held.worth:
+                if self._held.worth < self._usable <= worth:
+                    self._opened_s = at_s
                 self._held = Shot(worth, at_s, take())
         elif worth >= self.demand(at_s):
             self._held, self._opened_s = Shot(worth, at_s, take()), at_s
@@ -159,7 +165,9 @@ class BestShots(Generic[T]):
         if self._held is None:
             return []
         waited = self._options.hold_s
-        if not self._sent and self._held.worth < self._options.good_enough:
+        if self._held.worth < self._usable:
+            waited = self._options.unusable_after_s
+        elif not self._sent and self._held.worth < self._options.good_enough:
             waited = self._options.first_after_s
         # Half a millisecond of tolerance, as in `FrameSampler`.
         return [] if at_s - self._opened_s < waited - 5e-4 else self._release()

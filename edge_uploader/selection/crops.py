@@ -54,7 +54,9 @@ class Crop:
     confidence: float
     landmarks: tuple[tuple[float, float], ...] | None
 
-    def to_candidate(self, *, site: str, camera: str, location: str, track: str, shot: int, detector: str) -> Candidate:
+    def to_candidate(
+        self, *, site: str, camera: str, location: str, track: str, shot: int, detector: str, chosen: bool
+    ) -> Candidate:
         """The crop's metadata, as it travels with the blob."""
         return Candidate(
             site=site,
@@ -71,6 +73,7 @@ class Crop:
             uploader=uploader_version(),
             landmarks=self.landmarks,
             format=self.format,
+            chosen=chosen,
         )
 
 

@@ -100,49 +100,54 @@ class Recognizer:
                 faces = list(serving.pack.detector.detect(image))
             return self._identify(serving, image, faces[: self._max_faces])
 
-    def recognize_crop(self, data: bytes, camera: str | None = None) -> RecognizedFace | None:
+    def recognize_crop(
+        self, data: bytes, camera: str | None = None, *, best_shot: bool = False
+    ) -> RecognizedFace | None:
         """The face that an edge crop was taken for: the one nearest its centre, or None when there is none.
 
         The crop tells how large its face can be, so the detector looks at two or three scales instead of eleven.
 
         Args:
             camera: that took it, see `matching.model.camera_key`: it may have a threshold of its own.
+            best_shot: the crop is one of the few that are sent of a visit, see `MatcherModel.identify`.
         """
         with self._slot:
             image, serving = self._decode(data), self._serving()
             with telemetry.stage("detect"):
                 face = most_central(image, _detect_in_crop(serving.pack.detector, image))
-            return self._identify(serving, image, [face], camera)[0] if face is not None else None
+            return self._identify(serving, image, [face], camera, best_shot)[0] if face is not None else None
 
     def _decode(self, data: bytes) -> UInt8Array:
         with telemetry.stage("decode"):
             return decode_image(data, self._limits)
 
     def _identify(
-        self, serving: Serving, image: UInt8Array, faces: list[Face], camera: str | None = None
+        self, serving: Serving, image: UInt8Array, faces: list[Face], camera: str | None = None, best_shot: bool = False
     ) -> list[RecognizedFace]:
         if not faces:
             return []
         with telemetry.stage("embed"):
             embeddings = serving.pack.embedder.embed([image] * len(faces), faces)
         with telemetry.stage("identify"):
-            identities = serving.model.identify(embeddings, camera)
+            identities = serving.model.identify(embeddings, camera, best_shots=best_shot)
         recognized = []
         for index, (face, identity) in enumerate(zip(faces, identities, strict=True)):
             quality = assess(image, face)
             rejected, embedding = self._gate.reason(quality), embeddings.row(index)
             if rejected is None and identity.close:
-                embedding, identity = _look_again(serving, image, face, camera)
+                embedding, identity = _look_again(serving, image, face, camera, best_shot)
             recognized.append(RecognizedFace(face, quality, rejected, identity, embedding, serving.model))
         return recognized
 
 
-def _look_again(serving: Serving, image: UInt8Array, face: Face, camera: str | None) -> tuple[Embeddings, Identity]:
+def _look_again(
+    serving: Serving, image: UInt8Array, face: Face, camera: str | None, best_shot: bool
+) -> tuple[Embeddings, Identity]:
     """As templates are embedded: it takes longer, and is worth it where little separates a person from a stranger."""
     with telemetry.stage("embed"):
         embedding = serving.pack.embedder.embed_reference([image], [face])
     with telemetry.stage("identify"):
-        (identity,) = serving.model.identify(embedding, camera)
+        (identity,) = serving.model.identify(embedding, camera, best_shots=best_shot)
     return embedding, identity
 
 
@@ -236,7 +241,9 @@ class DetectionService:
         return outcome
 
     def _recognize_candidate(self, name: str, data: bytes, candidate: Candidate) -> tuple[str, str | None]:
-        found = self._recognizer.recognize_crop(data, camera_key(candidate.site, candidate.camera))
+        found = self._recognizer.recognize_crop(
+            data, camera_key(candidate.site, candidate.camera), best_shot=candidate.chosen
+        )
         if found is None:
             return "rejected", "no_face"
         if found.rejected is not None:

@@ -42,6 +42,11 @@ class OperatingPoint(BaseModel):
     cameras: dict[str, float] = Field(
         default={}, examples=[{"museum/door": 0.66}], description="Thresholds of single cameras, by `site/camera`."
     )
+    best_shot_margin: float = Field(
+        default=0.0,
+        examples=[0.05],
+        description="How much lower the threshold is for a gateway's best shots of somebody who stands out.",
+    )
 
 
 class ManifestDocument(BaseModel):

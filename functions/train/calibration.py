@@ -84,18 +84,28 @@ class Site:
 
 
 def calibrate(
-    trials: Trials, people: int, *, target_fpir: float, curve: ImpostorCurve | None, fallback: Operating, site: Site
+    trials: Trials,
+    people: int,
+    *,
+    target_fpir: float,
+    best_shot_fpir: float = 0.0,
+    curve: ImpostorCurve | None,
+    fallback: Operating,
+    site: Site,
 ) -> Calibration:
     """The operating point for a target FPIR.
 
     Args:
         people: in the gallery.
+        best_shot_fpir: share of strangers who reach the similarity at which a gateway's best shot may still be named;
+            none that is no higher than the target.
         fallback: of an embedder without a curve, while the trials are too few.
     """
     expected = trials.people * target_fpir
     own = _from_trials(trials, people, target_fpir, curve) if len(trials.strangers) else None
     facts: dict[str, Any] = {
         "target_fpir": target_fpir,
+        "best_shot_fpir": best_shot_fpir,
         "people": people,
         "stranger_people": trials.people,
         "stranger_trials": len(trials.strangers),
@@ -121,7 +131,19 @@ def calibrate(
         facts["tpir"] = float(np.mean(trials.first & (trials.genuine >= threshold)))
     cameras = {name: threshold + shift - site.shift for name, (shift, _) in site.cameras.items()}
     facts["cameras"] = {name: {"threshold": cameras[name], "visits": n} for name, (_, n) in site.cameras.items()}
-    return Calibration(Operating(threshold, slope, midpoint, cameras), facts)
+    margin = _margin(trials, people, target_fpir, best_shot_fpir, curve)
+    return Calibration(Operating(threshold, slope, midpoint, cameras, margin), facts)
+
+
+def _margin(
+    trials: Trials, people: int, target_fpir: float, best_shot_fpir: float, curve: ImpostorCurve | None
+) -> float:
+    """Similarity that lies between two shares of strangers; 0 when the second is no larger."""
+    if best_shot_fpir <= target_fpir:
+        return 0.0
+    if curve is not None:
+        return curve.similarity(people, target_fpir) - curve.similarity(people, best_shot_fpir)
+    return trials.quantile(target_fpir) - trials.quantile(best_shot_fpir)
 
 
 def _too_few(target_fpir: float) -> str:

@@ -100,6 +100,7 @@ class FitRequest:
         embedder: goes into the manifest; must have `embedder_id` and `dimension`.
         fallback: operating point of an embedder without an impostor curve, while too little is known to calibrate.
         unknowns: unknown faces that the site has seen.
+        best_shot_fpir: see `calibration.calibrate`.
     """
 
     model_id: str
@@ -107,6 +108,7 @@ class FitRequest:
     fallback: Operating
     target_fpir: float
     unknowns: Unknowns | None = None
+    best_shot_fpir: float = 0.0
 
     @property
     def curve(self) -> ImpostorCurve | None:
@@ -177,6 +179,7 @@ def fit_bundle(gallery: Gallery, request: FitRequest, progress: Progress = lambd
         chosen.trials,
         used.count,
         target_fpir=request.target_fpir,
+        best_shot_fpir=request.best_shot_fpir,
         curve=request.curve,
         fallback=request.fallback,
         site=_site(scorer, request, used.count),
@@ -215,6 +218,7 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
         gallery.count >= LARGE_GALLERY
         and live.manifest.embedder == dict(request.embedder)
         and live.manifest.calibration.get("target_fpir") == request.target_fpir
+        and live.manifest.calibration.get("best_shot_fpir") == request.best_shot_fpir
         and live.manifest.classifier.get("kind") in KINDS
         and bool(before)
         and refitted + len(before.keys() - states.keys()) <= MOST_REFITTED * gallery.count

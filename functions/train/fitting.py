@@ -34,6 +34,7 @@ class FitSettings:
     embedder: Mapping[str, Any]
     fallback: Operating
     target_fpir: float
+    best_shot_fpir: float = 0.0
 
 
 class Fitter:
@@ -108,7 +109,14 @@ class Fitter:
         from functions.train.fit import FitRequest
 
         settings = self._settings(embedder_id)
-        return FitRequest(model_id, settings.embedder, settings.fallback, settings.target_fpir, unknowns)
+        return FitRequest(
+            model_id,
+            settings.embedder,
+            settings.fallback,
+            settings.target_fpir,
+            unknowns,
+            best_shot_fpir=settings.best_shot_fpir,
+        )
 
     def _unknowns(self, embedder_id: str) -> Unknowns | None:
         """The newest unknown faces of that embedder, at most `MOST_UNKNOWNS`."""

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ from shared.matching.index import PersonIndex, open_index
 
 NO_MODEL = "none"
 """`model_id` in answers while nobody is enrolled."""
+
+
+STANDS_OUT: Final = 2.0
+"""Times the mean similarity of the crowd, the next most similar people, from which the nearest person stands out."""
+CROWD_SHARE: Final = 0.07
+MOST_CROWD: Final = 20
+"""Share of the other people who are the crowd, one at least, and the most that are asked."""
+FEWEST_OTHERS: Final = 20
+"""Fewer people are no crowd to stand out of."""
 
 
 def new_model_id(read_at: datetime) -> str:
@@ -57,12 +66,15 @@ class Operating:
         slope: of the logistic that maps similarity to confidence; positive.
         midpoint: similarity at which confidence is one half.
         cameras: thresholds of cameras that have seen enough strangers for one of their own, by `camera_key`.
+        best_shot_margin: by how much lower the threshold is for a gateway's best shots of somebody who stands out, see
+            `MatcherModel.identify`; 0: not at all.
     """
 
     threshold: float
     slope: float
     midpoint: float
     cameras: Mapping[str, float] = field(default_factory=dict)
+    best_shot_margin: float = 0.0
 
     def at(self, camera: str | None) -> float:
         """The threshold that holds at a camera, see `camera_key`; the general one without."""
@@ -117,11 +129,11 @@ class MatcherModel:
         object.__setattr__(self, "index", index)
         return self
 
-    def _nearest(self, centred: Float32Array) -> tuple[NDArray[np.intp], Float32Array]:
+    def _nearest(self, centred: Float32Array, count: int) -> tuple[NDArray[np.intp], Float32Array]:
         if self.index is None:  # of a model that was loaded there is one already
             self.searched_by(open_index(self.weights, self.bias))
         assert self.index is not None  # noqa: S101 - made in the line above
-        return self.index.nearest(centred, 1)
+        return self.index.nearest(centred, count)
 
     def centre(self, embeddings: Float32Array) -> Float32Array:
         """(N, D) embeddings with the gallery's mean removed, unit rows again."""
@@ -140,33 +152,56 @@ class MatcherModel:
         similarities += self.bias
         return similarities
 
-    def identify(self, probes: Embeddings, camera: str | None = None) -> list[Identity]:
+    def identify(self, probes: Embeddings, camera: str | None = None, *, best_shots: bool = False) -> list[Identity]:
         """The identity of each of N probes: the nearest person if near enough, else unknown.
+
+        Every look at a stranger is a chance to take them for somebody. A camera that sends few looks of a visit may be
+        less strict with each of them, where one person alone is meant: who resembles the nearest person only a little
+        more than the next ones is a face that resembles many (docs/adr/0028).
 
         Args:
             camera: whose threshold holds, see `camera_key`.
+            best_shots: the probes are a gateway's best shots, a few of each visit.
 
         Raises:
             EmbedderMismatch: the probes are of another embedder than this model.
         """
-        return self._identify(probes.of(self.embedder_id), camera)
+        return self._identify(probes.of(self.embedder_id), camera, best_shots)
 
-    def _identify(self, embeddings: Float32Array, camera: str | None = None) -> list[Identity]:
-        threshold = self.operating.at(camera)
+    def _identify(
+        self, embeddings: Float32Array, camera: str | None = None, best_shots: bool = False
+    ) -> list[Identity]:
+        usual = self.operating.at(camera)
         if not self.person_ids or not len(embeddings):
-            return [Identity(UNKNOWN, 0.0, 0.0, threshold)] * len(embeddings)
-        rows, similarities = self._nearest(self.centre(embeddings))
+            return [Identity(UNKNOWN, 0.0, 0.0, usual)] * len(embeddings)
+        centred = self.centre(embeddings)
+        rows, similarities = self._nearest(centred, 1)
+        thresholds = np.full(len(embeddings), usual)
+        if best_shots:
+            lower = usual - self.operating.best_shot_margin
+            between = (similarities[:, 0] >= lower) & (similarities[:, 0] < usual)
+            thresholds[between] = np.where(self._stand_out(centred[between]), lower, usual)
         confidences = self.operating.confidence(similarities[:, 0])
         return [
             Identity(
                 person_id=self.person_ids[row] if similarity >= threshold else UNKNOWN,
                 similarity=float(similarity),
                 confidence=float(confidence),
-                threshold=threshold,
+                threshold=float(threshold),
                 nearest=self.person_ids[row],
             )
-            for row, similarity, confidence in zip(rows[:, 0], similarities[:, 0], confidences, strict=True)
+            for row, similarity, confidence, threshold in zip(
+                rows[:, 0], similarities[:, 0], confidences, thresholds, strict=True
+            )
         ]
+
+    def _stand_out(self, centred: Float32Array) -> NDArray[np.bool_]:
+        """(N,) whether each probe resembles one person far more than the next ones."""
+        others = len(self.person_ids) - 1
+        if not len(centred) or others < FEWEST_OTHERS:
+            return np.zeros(len(centred), dtype=bool)
+        _, similarities = self._nearest(centred, 1 + min(max(round(CROWD_SHARE * others), 1), MOST_CROWD))
+        return np.asarray(similarities[:, 0] >= STANDS_OUT * similarities[:, 1:].mean(axis=1))
 
     def confidences(self, probe: Embeddings) -> Iterator[tuple[str, float]]:
         """(person_id, confidence) of everybody for one probe, the likeliest first.

@@ -81,6 +81,25 @@ def test_without_a_good_one_the_best_goes_after_a_while():
     assert offer(shots, (0.1, 0.0), (0.3, 0.5), (0.2, 1.1)) == [0.5]
 
 
+def test_what_can_hardly_be_recognised_waits_for_what_can():
+    options = BestShotOptions(unusable_after_s=3.0, first_after_s=1.0, hold_s=0.5)
+    assert offer(BestShots(options), (0.05, 0.0), (0.06, 1.5), (0.04, 2.9)) == []
+    assert offer(BestShots(options), (0.05, 0.0), (0.06, 1.5), (0.04, 3.0)) == [1.5], "nothing better came"
+    # The window of the usable view begins with it: no better one is missed for the time that the first has waited.
+    assert offer(BestShots(options), (0.05, 0.0), (0.2, 2.8), (0.3, 3.5), (0.1, 3.8)) == [3.5]
+
+
+def test_whoever_takes_anything_as_good_enough_waits_for_nothing():
+    shots = BestShots(BestShotOptions(good_enough=0.0, hold_s=0.5))
+    assert offer(shots, (0.05, 0.0), (0.04, 0.5)) == [0.0]
+
+
+def test_of_a_face_that_is_lost_the_best_goes_however_poor():
+    shots = BestShots(BestShotOptions())
+    assert offer(shots, (0.02, 0.0), (0.04, 0.3)) == []
+    assert [shot.payload for shot in shots.flush()] == [0.3]
+
+
 def test_what_is_held_goes_when_its_time_has_come_though_the_face_is_not_seen():
     shots = BestShots(BestShotOptions(good_enough=0.4, hold_s=0.5))
     assert offer(shots, (0.5, 0.0)) == []

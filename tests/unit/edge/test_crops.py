@@ -76,10 +76,14 @@ def test_colours_are_right():
     assert decode(crop.data)[30, 20].tolist() == pytest.approx((230, 20, 20), abs=12)
 
 
-def test_the_candidate_survives_its_journey():
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_candidate_survives_its_journey(chosen):
     crop = cut(picture((100, 100, 140, 160)), face(100, 100, 140, 160, 0.912345), AT, CropOptions(), encode)
-    sent = crop.to_candidate(site="hq", camera="döor/1", location="Main hall", track="a_1", shot=2, detector="d.1")
+    sent = crop.to_candidate(
+        site="hq", camera="döor/1", location="Main hall", track="a_1", shot=2, detector="d.1", chosen=chosen
+    )
     assert Candidate.from_metadata(sent.to_metadata()) == sent
+    assert ("chosen" in sent.to_metadata()) is chosen
     assert sent.sha256 == sha256_hex(crop.data)
     assert sent.uploader.startswith("facerelay-edge/")
     assert sent.blob_name == "hq/d%C3%B6or%2F1/2026/01/02/20260102T030405678Z-a_1-2.jpg"

@@ -115,6 +115,23 @@ def test_photographs_of_one_person_are_no_further_people() -> None:
     assert (many.facts["stranger_people"], many.facts["stranger_trials"]) == (300, 3_000)
 
 
+@pytest.mark.parametrize("curve", [RISING, FLAT, None])
+def test_the_margin_of_best_shots_lies_between_two_shares_of_strangers(curve: ImpostorCurve | None) -> None:
+    trials = simulated(2_000)
+
+    def margin(best_shot_fpir: float) -> float:
+        how = {"curve": curve, "fallback": FALLBACK, "site": Site()}
+        found = calibrate(trials, PEOPLE, target_fpir=0.01, best_shot_fpir=best_shot_fpir, **how)  # type: ignore[arg-type]
+        assert found.facts["best_shot_fpir"] == best_shot_fpir
+        assert found.operating.threshold == calibrated(trials, curve=curve).operating.threshold, "the other stays"
+        return found.operating.best_shot_margin
+
+    assert margin(0.0) == margin(0.01) == 0.0
+    # Strangers' similarities fall off exponentially: five times as many are TAIL · ln 5 further down.
+    assert margin(0.05) == pytest.approx(TAIL * np.log(5), rel=0.15)
+    assert margin(0.02) < margin(0.05)
+
+
 @pytest.mark.parametrize(("people", "stated"), [(99, False), (100, True)])
 def test_a_rate_is_stated_once_an_error_is_expected(people: int, stated: bool) -> None:
     """1 % of 100 people is one."""

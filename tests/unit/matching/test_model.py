@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from shared.domain import UNKNOWN, Float32Array
 from shared.errors import EmbedderMismatch, InvalidInput
-from shared.matching.model import MatcherModel, Operating, camera_key, centre, empty_model, fitted_at, new_model_id
+from shared.matching.model import (
+    FEWEST_OTHERS,
+    MatcherModel,
+    Operating,
+    camera_key,
+    centre,
+    empty_model,
+    fitted_at,
+    new_model_id,
+)
 from tests.support import OPERATING, matcher, probes, unit
 
 ANN, BOB, CID = unit(1, 0, 0, 0), unit(0, 1, 0, 0), unit(0, 0, 1, 0)
@@ -54,6 +63,56 @@ def test_every_probe_has_its_own_answer_in_order() -> None:
 
 def test_no_probes_no_answers() -> None:
     assert matcher(THREE).identify(probes(np.zeros((0, 4), np.float32))) == []
+
+
+def crowd(others: int, similar: float, *, margin: float = 0.1, threshold: float = 0.6) -> MatcherModel:
+    """Ann along the first axis; everybody else resembles a probe of (0.55, …) by `similar`."""
+    weights = {"ann": ANN} | {f"p{i:03d}": np.array([0, similar / 0.8352, 0, 0], np.float32) for i in range(others)}
+    return replace(of_rows(weights, *[0.0] * len(weights)), operating=Operating(threshold, 20.0, threshold, {}, margin))
+
+
+NEARLY_ANN = unit(0.55, 0.8352, 0, 0)
+
+
+@pytest.mark.parametrize(("similar", "named"), [(0.27, True), (0.28, False)])
+def test_a_best_shot_below_the_threshold_is_named_when_one_person_stands_out(similar: float, named: bool) -> None:
+    """Twice as similar as the next ones, or it is a face that resembles many."""
+    model = crowd(40, similar)
+    [best_shot] = model.identify(probes(NEARLY_ANN), best_shots=True)
+    assert (best_shot.person_id, best_shot.known) == (("ann", True) if named else (UNKNOWN, False))
+    assert best_shot.threshold == pytest.approx(0.5 if named else 0.6), "what it was compared with"
+    [any_face] = model.identify(probes(NEARLY_ANN))
+    assert (any_face.known, any_face.threshold) == (False, 0.6), "a face of which nobody says that few are sent"
+
+
+def test_nobody_stands_out_further_down_than_the_margin() -> None:
+    [identity] = crowd(40, 0.0, margin=0.04).identify(probes(NEARLY_ANN), best_shots=True)
+    assert not identity.known and identity.threshold == 0.6
+
+
+def test_a_best_shot_at_the_threshold_needs_nobody_to_stand_out_of() -> None:
+    [identity] = crowd(40, 0.5, threshold=0.54).identify(probes(NEARLY_ANN), best_shots=True)
+    assert identity.person_id == "ann" and identity.threshold == 0.54
+
+
+@pytest.mark.parametrize(("others", "named"), [(FEWEST_OTHERS - 1, False), (FEWEST_OTHERS, True)])
+def test_a_few_people_are_no_crowd(others: int, named: bool) -> None:
+    assert crowd(others, 0.1).identify(probes(NEARLY_ANN), best_shots=True)[0].known is named
+
+
+def test_each_best_shot_stands_out_or_not_by_itself() -> None:
+    model = crowd(40, 0.28)
+    alone = unit(0.55, 0, 0.8352, 0)  # resembles Ann as much, and the others not at all
+    answers = model.identify(probes(np.stack([NEARLY_ANN, alone, ANN])), best_shots=True)
+    assert [answer.person_id for answer in answers] == [UNKNOWN, "ann", "ann"]
+    assert [answer.threshold for answer in answers] == pytest.approx([0.6, 0.5, 0.6])
+
+
+def test_the_margin_begins_at_the_cameras_own_threshold() -> None:
+    model = crowd(40, 0.1, margin=0.1, threshold=0.6)
+    model = replace(model, operating=replace(model.operating, cameras={camera_key("a", "door"): 0.7}))
+    assert not model.identify(probes(NEARLY_ANN), camera_key("a", "door"), best_shots=True)[0].known
+    assert model.identify(probes(NEARLY_ANN), camera_key("a", "hall"), best_shots=True)[0].known
 
 
 def test_in_an_empty_gallery_everybody_is_unknown() -> None:
