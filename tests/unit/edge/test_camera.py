@@ -88,6 +88,7 @@ def test_somebody_who_walks_by_is_one_track_with_few_crops(spool):
         len(sent),
     )
     assert {(c.site, c.camera, c.location, c.detector) for c in sent} == {("hq", "door", "hall", "colour.1")}
+    assert all(c.chosen for c in sent)
 
 
 def test_the_first_crop_goes_before_the_track_ends(spool):
@@ -113,6 +114,7 @@ def test_every_frame_sends_every_face_as_the_seed_does(spool):
     sent = candidates(spool)
     assert len(sent) == len({c.track for c in sent}) == len({c.blob_name for c in sent}) == 25
     assert [c.shot for c in sent] == [0] * 25
+    assert not any(c.chosen for c in sent), "nobody may take them for a few"
 
 
 def test_images_that_are_no_film_are_not_tracked(spool):

@@ -79,8 +79,9 @@ def request(
     target_fpir: float = 0.01,
     curve: dict[str, float] | None = None,
     unknowns: Unknowns | None = None,
+    best_shot_fpir: float = 0.0,
 ) -> FitRequest:
-    return FitRequest(model_id, table(curve), FALLBACK, target_fpir, unknowns)
+    return FitRequest(model_id, table(curve), FALLBACK, target_fpir, unknowns, best_shot_fpir)
 
 
 def fitted(gallery: Gallery, *, target_fpir: float = 0.01, curve: dict[str, float] | None = None) -> Bundle:
@@ -583,6 +584,13 @@ def test_what_was_fitted_otherwise_makes_a_whole_fit(
 @pytest.mark.usefixtures("large")
 def test_another_target_makes_a_whole_fit(rows: Float32Array, live: Bundle) -> None:
     assert refit_changed(gallery_of(rows[:TALL, :3]), live, later(target_fpir=0.02)) is None
+    assert refit_changed(gallery_of(rows[:TALL, :3]), live, replace(later(), best_shot_fpir=0.05)) is None
+
+
+def test_the_margin_of_best_shots_is_served(rows: Float32Array) -> None:
+    bundle = fit_bundle(gallery_of(rows[:40, :3]), request(curve=CURVE, best_shot_fpir=0.05))
+    assert load_matcher(bundle).operating.best_shot_margin == bundle.manifest.operating["best_shot_margin"] > 0.01
+    assert load_matcher(fitted(gallery_of(rows[:40, :3]), curve=CURVE)).operating.best_shot_margin == 0.0
 
 
 def test_a_small_gallery_makes_a_whole_fit(rows: Float32Array, live: Bundle) -> None:

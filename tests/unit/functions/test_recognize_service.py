@@ -337,6 +337,21 @@ class TestCandidate:
         seen = {(d.site, d.camera): (d.person_id, d.threshold) for d in detections.everything()}
         assert [seen[place] for place in places] == [(UNKNOWN, 0.9), ("ann", 0.5), ("ann", 0.4), ("ann", 0.5)]
 
+    def test_one_of_a_few_crops_may_be_less_like_somebody_who_stands_out(
+        self, service: DetectionService, detections: Detections, live: Live
+    ) -> None:
+        """And one of all faces of all frames may not, nor an image over HTTP."""
+        others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
+        model = matcher({"ann": colour_vector(RED), **others})
+        live.model = replace(model, operating=replace(OPERATING, threshold=0.8, best_shot_margin=0.1))
+        data = portrait(colour_at(0.75))
+        deliver(service, data, camera="few", chosen=True)
+        deliver(service, data, camera="all", chosen=False)
+        seen = {d.camera: (d.person_id, d.threshold) for d in detections.everything()}
+        assert seen == {"few": ("ann", pytest.approx(0.7)), "all": (UNKNOWN, 0.8)}
+        [(found, _)] = service.store_image(data, Provenance("hq", "few", "lobby"))
+        assert (found.identity.person_id, found.identity.threshold) == (UNKNOWN, 0.8)
+
     def test_an_image_over_http_is_held_to_the_general_threshold(self, service: DetectionService, live: Live) -> None:
         """Its sender says what the camera is called, and may say anything."""
         live.model = replace(live.model, operating=replace(OPERATING, cameras={camera_key("hq", "entrance"): 0.9}))
