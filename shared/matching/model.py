@@ -32,8 +32,8 @@ STANDS_OUT: Final = 2.0
 CROWD_SHARE: Final = 0.07
 MOST_CROWD: Final = 20
 """Share of the other people who are the crowd, one at least, and the most that are asked."""
-FEWEST_OTHERS: Final = 20
-"""Fewer people are no crowd to stand out of."""
+FEWEST_PEOPLE: Final = 20
+"""Fewer are no crowd to stand out of."""
 
 
 def new_model_id(read_at: datetime) -> str:
@@ -197,10 +197,10 @@ class MatcherModel:
 
     def _stand_out(self, centred: Float32Array) -> NDArray[np.bool_]:
         """(N,) whether each probe resembles one person far more than the next ones."""
-        others = len(self.person_ids) - 1
-        if not len(centred) or others < FEWEST_OTHERS:
+        people = len(self.person_ids)
+        if not len(centred) or people < FEWEST_PEOPLE:
             return np.zeros(len(centred), dtype=bool)
-        _, similarities = self._nearest(centred, 1 + min(max(round(CROWD_SHARE * others), 1), MOST_CROWD))
+        _, similarities = self._nearest(centred, 1 + min(max(round(CROWD_SHARE * (people - 1)), 1), MOST_CROWD))
         return np.asarray(similarities[:, 0] >= STANDS_OUT * similarities[:, 1:].mean(axis=1))
 
     def confidences(self, probe: Embeddings) -> Iterator[tuple[str, float]]:

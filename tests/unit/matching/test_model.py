@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.domain import UNKNOWN, Float32Array
 from shared.errors import EmbedderMismatch, InvalidInput
 from shared.matching.model import (
-    FEWEST_OTHERS,
+    FEWEST_PEOPLE,
     MatcherModel,
     Operating,
     camera_key,
@@ -95,7 +95,7 @@ def test_a_best_shot_at_the_threshold_needs_nobody_to_stand_out_of() -> None:
     assert identity.person_id == "ann" and identity.threshold == 0.54
 
 
-@pytest.mark.parametrize(("others", "named"), [(FEWEST_OTHERS - 1, False), (FEWEST_OTHERS, True)])
+@pytest.mark.parametrize(("others", "named"), [(FEWEST_PEOPLE - 2, False), (FEWEST_PEOPLE - 1, True)])
 def test_a_few_people_are_no_crowd(others: int, named: bool) -> None:
     assert crowd(others, 0.1).identify(probes(NEARLY_ANN), best_shots=True)[0].known is named
 
