@@ -13,7 +13,7 @@ from local.draw import judged
 from local.sending import Answer
 from shared.domain import UNKNOWN, Face
 
-NOT_A_FACE: Final = "not_a_face"
+NO_FACE: Final = "no_face"
 REFUSED: Final = "refused"
 AGAIN_S: Final = 1.0
 """A followed face is asked for again after so long."""
@@ -29,7 +29,7 @@ class Verdict:
     Attributes:
         label: a person's id or `unknown`; None when the service cannot say.
         confidence: 0 to 1, of the label.
-        reason: why it cannot: `not_a_face`, `refused`, or the word of the quality gate.
+        reason: why it cannot: `no_face`, `refused`, or the word of the quality gate.
     """
 
     label: str | None
@@ -43,7 +43,7 @@ class Verdict:
             return cls(None, reason=REFUSED)
         found = [(_distance(face, centre), face) for face in (*answer.faces, *answer.rejected)]
         if not found:
-            return cls(None, reason=NOT_A_FACE)
+            return cls(None, reason=NO_FACE)
         _, nearest = min(found, key=lambda each: each[0])
         if "reason" in nearest:
             return cls(None, reason=str(nearest["reason"]))
@@ -57,7 +57,7 @@ class Verdict:
     def drawn(self, min_confidence: float) -> tuple[tuple[int, int, int], str]:
         """Colour and text."""
         colour, text = judged(self.label, self.confidence, min_confidence)
-        return colour, text or ("" if self.reason in ("", NOT_A_FACE) else self.reason)
+        return colour, text or ("" if self.reason in ("", NO_FACE) else self.reason)
 
 
 def _distance(face: dict[str, Any], centre: tuple[float, float]) -> float:

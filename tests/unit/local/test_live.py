@@ -125,7 +125,7 @@ def live(slow: Slow, **options: Any) -> LiveRecognition:
 @pytest.mark.parametrize(
     ("label", "colour", "people", "other"),
     [("ann", GREEN, {"ann": FRAMES}, {}), ("unknown", BLUE, {"unknown": FRAMES}, {}),
-     (None, RED, {}, {"not_a_face": FRAMES})],
+     (None, RED, {}, {"no_face": FRAMES})],
 )  # fmt: skip
 def test_the_seeds_colours(slow: Slow, clip: str, label: str | None, colour, people, other) -> None:
     slow.label, seen = label, Seen()
@@ -195,7 +195,7 @@ class TestVerdict:
         assert Verdict.of(Answer(refused="no"), (0, 0)).drawn(0.0)[0] == RED
 
     def test_a_name_outlives_a_bad_look(self) -> None:
-        ann, unknown, nothing = Verdict("ann", 0.8), Verdict("unknown", 0.9), Verdict(None, reason="not_a_face")
+        ann, unknown, nothing = Verdict("ann", 0.8), Verdict("unknown", 0.9), Verdict(None, reason="no_face")
         assert choose([ann, unknown, nothing]) == ann
         assert choose([Verdict("bob", 0.6), ann]) == ann
         assert choose([unknown, nothing]) == unknown
