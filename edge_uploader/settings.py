@@ -105,7 +105,7 @@ class EdgeSettings(StoreSettings):
         description="Most crops sent of one track and period; one more when the face looks different all of a sudden.",
     )
     edge_shot_spacing_s: float = Field(
-        0.5, ge=0, le=60, description="Least time between two crops of one track, so that they differ."
+        0.8, ge=0, le=60, description="Least time between two crops of one track, so that they differ."
     )
     edge_shot_refresh_s: float = Field(
         300.0, ge=1, le=86_400, description="A track that stays longer may send as many crops again in each period."

@@ -87,17 +87,20 @@ class BestShotOptions:
         rise: by how much each further shot has to be better than the best that was sent.
         relax_s: after so long a time without a better one, one as good as the last will do: another moment is often
             another look, and the recogniser can use both.
+        alone_s: after so long with one shot alone, any usable one will do: whoever walks away never looks better than
+            at first, and whoever passes by is gone soon.
     """
 
     shots: int = 3
-    spacing_s: float = 0.5
+    spacing_s: float = 0.8
     hold_s: float = 0.5
     refresh_s: float = 300.0
     good_enough: float = 0.35
     first_after_s: float = 1.0
     unusable_after_s: float = 3.0
     rise: float = 1.4
-    relax_s: float = 2.5
+    relax_s: float = 4.0
+    alone_s: float = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,8 @@ class BestShots(Generic[T]):
         if self._sent >= options.shots or since_s < options.spacing_s - 5e-4:
             return math.inf
         relaxed = min(1.0, since_s / options.relax_s) if options.relax_s > 0 else 1.0
-        return self._best * (options.rise + (_AS_GOOD - options.rise) * relaxed)
+        demand = self._best * (options.rise + (_AS_GOOD - options.rise) * relaxed)
+        return min(demand, self._usable) if self._sent == 1 and since_s >= options.alone_s - 5e-4 else demand
 
     def _release(self) -> list[Shot[T]]:
         shot = self._held

@@ -112,7 +112,14 @@ def test_the_next_has_to_be_better_and_after_a_while_as_good_will_do():
     options = BestShotOptions(shots=3, good_enough=0.3, hold_s=0.0, spacing_s=0.5, rise=1.4, relax_s=2.0)
     assert offer(BestShots(options), (0.5, 0.0), (0.55, 0.5), (0.8, 1.0)) == [0.0, 1.0]
     assert offer(BestShots(options), (0.5, 0.0), (0.5, 1.0), (0.5, 2.0)) == [0.0, 2.0]
-    assert offer(BestShots(options), (0.5, 0.0), (0.2, 30.0)) == [0.0], "poor ones do not go beside a good one"
+    two = (0.5, 0.0), (0.5, 2.0)
+    assert offer(BestShots(options), *two, (0.2, 30.0)) == [0.0, 2.0], "poor ones do not go beside good ones"
+
+
+def test_a_shot_does_not_stay_alone_while_there_is_anything_usable():
+    options = BestShotOptions(hold_s=0.0, relax_s=4.0, alone_s=2.5)
+    assert offer(BestShots(options), (0.6, 0.0), (0.2, 2.4), (0.09, 2.6), (0.1, 3.0)) == [0.0, 3.0]
+    assert offer(BestShots(options), (0.6, 0.0), (0.2, 2.5), (0.2, 5.0), (0.52, 6.6)) == [0.0, 2.5, 6.6], "two may"
 
 
 def test_somebody_who_comes_nearer_is_sent_near_with_three_shots():

@@ -73,7 +73,7 @@ def walk(count, step=8, y=80):
 
 
 def test_somebody_who_walks_by_is_one_track_with_few_crops(spool):
-    camera = make(spool, Pictures(*walk(25)))
+    camera = make(spool, Pictures(*walk(40, step=5)))
     camera.run()
     sent = candidates(spool)
     stats = camera.stats()
@@ -83,8 +83,8 @@ def test_somebody_who_walks_by_is_one_track_with_few_crops(spool):
     assert (stats.state, stats.tracks, stats.frames, stats.detections, stats.crops) == (
         "finished",
         1,
-        25,
-        25,
+        40,
+        40,
         len(sent),
     )
     assert {(c.site, c.camera, c.location, c.detector) for c in sent} == {("hq", "door", "hall", "colour.1")}
