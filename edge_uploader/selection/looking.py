@@ -20,6 +20,7 @@ from edge_uploader.selection.crops import long_axis_px
 from shared.domain import Face, Float32Array, UInt8Array
 from shared.ports import Detector
 from shared.vision.boxes import nms
+from shared.vision.pixels import rgb_copy
 
 _TILE_PX: Final = 128
 """Side of a square on the canvas: its face has about 36 px there, three times what the detector needs."""
@@ -56,17 +57,19 @@ class Looker:
 
     def worth_a_glance(self, frame: Frame, expected: Float32Array) -> bool:
         """Whether a glance at so many faces (N, 4) is cheaper than a look at the whole picture."""
-        image, _ = self._picture(frame)
-        height, width = image.shape[:2]
+        height, width = frame.reduced.shape[:2] if self._reduced_will_do(frame) else frame.image.shape[:2]
         scale = min(1.0, self._input_px / max(height, width))
         columns, rows = _grid(len(expected))
         return bool(0 < columns * rows * _TILE_PX**2 <= _WORTH_IT * width * height * scale**2)
 
     def _picture(self, frame: Frame) -> tuple[UInt8Array, int]:
         """What is looked at of a whole frame, and how many of the frame's pixels are one of it."""
-        if max(frame.reduced.shape[:2]) >= _NEARLY * self._input_px:
+        if self._reduced_will_do(frame):
             return frame.reduced, frame.step
-        return frame.image, 1
+        return rgb_copy(frame.image), 1
+
+    def _reduced_will_do(self, frame: Frame) -> bool:
+        return bool(max(frame.reduced.shape[:2]) >= _NEARLY * self._input_px)
 
     def glance(self, frame: Frame, expected: Float32Array) -> list[Face]:
         """The faces in the squares around the expected ones.
@@ -141,7 +144,7 @@ def _part(frame: Frame, square: tuple[int, int, int]) -> UInt8Array:
     )
     image, step = (frame.reduced, frame.step) if side >= frame.step * _TILE_PX else (frame.image, 1)
     near, far = (left // step, top // step), (-(-(left + side) // step), -(-(top + side) // step))
-    part = image[near[1] : far[1], near[0] : far[0]]
+    part = rgb_copy(image[near[1] : far[1], near[0] : far[0]])
     how = cv2.INTER_AREA if side > 2 * step * _TILE_PX else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(part, size, interpolation=how), dtype=np.uint8)
 
