@@ -20,7 +20,7 @@ from edge_uploader.selection.crops import long_axis_px
 from shared.domain import Face, Float32Array, UInt8Array
 from shared.ports import Detector
 from shared.vision.boxes import nms
-from shared.vision.pixels import rgb_copy
+from shared.vision.pixels import reduced, rgb_copy
 
 _TILE_PX: Final = 128
 """Side of a square on the canvas: its face has about 36 px there, three times what the detector needs."""
@@ -144,9 +144,9 @@ def _part(frame: Frame, square: tuple[int, int, int]) -> UInt8Array:
     )
     image, step = (frame.reduced, frame.step) if side >= frame.step * _TILE_PX else (frame.image, 1)
     near, far = (left // step, top // step), (-(-(left + side) // step), -(-(top + side) // step))
-    part = rgb_copy(image[near[1] : far[1], near[0] : far[0]])
-    how = cv2.INTER_AREA if side > 2 * step * _TILE_PX else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(part, size, interpolation=how), dtype=np.uint8)
+    part = image[near[1] : far[1], near[0] : far[0]]
+    part = reduced(part, min(side // (step * _TILE_PX), *part.shape[:2]))
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _placed(face: Face, origin: Float32Array, scale: float, offset: Float32Array) -> Face:

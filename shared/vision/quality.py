@@ -43,17 +43,20 @@ def assess(image: UInt8Array, face: Face) -> Quality:
         grey, (_MEASURED_PX, _MEASURED_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
     middle = scaled[_MIDDLE]
+    # OpenCV's mean and deviation: NumPy's take ten times as long for so few pixels.
+    _, (edges,) = cv2.meanStdDev(cv2.Laplacian(scaled, cv2.CV_32F))
+    _, (contrast,) = cv2.meanStdDev(middle)
     return Quality(
         size_px=size,
-        sharpness=float(cv2.Laplacian(scaled, cv2.CV_32F).var()),
+        sharpness=float(edges[0] ** 2),
         yaw=yaw,
-        brightness=float(scaled.mean()),
+        brightness=cv2.mean(scaled)[0],
         confidence=face.confidence,
         pitch=pitch,
         roll=roll,
-        dark=float(np.mean(middle < _BLACK)),
-        bright=float(np.mean(middle > _WHITE)),
-        contrast=float(middle.std()),
+        dark=np.count_nonzero(middle < _BLACK) / middle.size,
+        bright=np.count_nonzero(middle > _WHITE) / middle.size,
+        contrast=float(contrast[0]),
     )
 
 
