@@ -47,8 +47,8 @@ class YunetDetector:
         self._table = table
         self._input_px = input_px or table.input_px
         self._threshold = table.threshold if threshold is None else threshold
-        # Pictures of many sizes: a buffer kept for each would only cost memory, and saves no time.
-        self._session = open_session(cache.path(table.files["model"]), reuse_memory=False, threads=threads)
+        # Pictures of many sizes: a plan kept for each would only cost memory, and saves no time.
+        self._session = open_session(cache.path(table.files["model"]), plan_memory=False, threads=threads)
         self._input: str = self._session.get_inputs()[0].name
 
     @property
