@@ -13,7 +13,6 @@ from edge_uploader.capture.sources import Frame, Source
 from edge_uploader.selection.crops import CropOptions, Encoder, cut, long_axis_px
 from shared.domain import CROP_FORMATS, Face
 from shared.ports import Detector
-from shared.vision.pixels import rgb_copy
 
 
 @dataclass(slots=True)
@@ -121,7 +120,7 @@ def extract_faces(
 def _wanted(frame: Frame, detector: Detector, options: ExtractOptions) -> list[Face]:
     return [
         face
-        for face in detector.detect(rgb_copy(frame.image))
+        for face in detector.detect(frame.image)
         if face.confidence >= options.min_confidence and long_axis_px(face) >= options.min_face_px
     ]
 

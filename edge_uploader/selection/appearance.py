@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from shared.domain import Float32Array, UInt8Array
-from shared.vision.pixels import rgb_copy
+from shared.vision.pixels import in_order
 
 _PATCH_PX: Final = 16
 _SAMPLED_PX: Final = 64
@@ -81,7 +81,7 @@ def _region(image: UInt8Array, x1: float, y1: float, x2: float, y2: float) -> UI
     height, width = image.shape[:2]
     left, top = min(max(int(x1), 0), width - 1), min(max(int(y1), 0), height - 1)
     right, bottom = min(max(int(x2), left + 1), width), min(max(int(y2), top + 1), height)
-    part = rgb_copy(image[top:bottom, left:right])
+    part = in_order(image[top:bottom, left:right])
     sampled = cv2.resize(part, (_SAMPLED_PX, _SAMPLED_PX), interpolation=cv2.INTER_NEAREST)
     return np.asarray(cv2.resize(sampled, (_COLOURED_PX, _COLOURED_PX), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 

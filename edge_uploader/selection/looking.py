@@ -20,7 +20,7 @@ from edge_uploader.selection.crops import long_axis_px
 from shared.domain import Face, Float32Array, UInt8Array
 from shared.ports import Detector
 from shared.vision.boxes import nms
-from shared.vision.pixels import reduced, rgb_copy
+from shared.vision.pixels import reduced
 
 _TILE_PX: Final = 96
 """Side of a square on the canvas: its face has about 27 px there, twice what the detector needs. With 64 px a face in a
@@ -67,7 +67,7 @@ class Looker:
         """What is looked at of a whole frame, and how many of the frame's pixels are one of it."""
         if self._reduced_will_do(frame):
             return frame.reduced, frame.step
-        return rgb_copy(frame.image), 1
+        return frame.image, 1
 
     def _reduced_will_do(self, frame: Frame) -> bool:
         return bool(max(frame.reduced.shape[:2]) >= _NEARLY * self._input_px)

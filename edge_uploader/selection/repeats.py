@@ -235,4 +235,4 @@ def _at(place: Float32Array, box: Float32Array) -> bool:
     size, other = (right - left + bottom - top) / 2, (x2 - x1 + y2 - y1) / 2
     if not 1 / _SIZE_RATIO <= other / max(size, 1e-3) <= _SIZE_RATIO:
         return False
-    return math.hypot(left + right - x1 - x2, top + bottom - y1 - y2) / 2 <= _NEAR * size
+    return bool(math.hypot(left + right - x1 - x2, top + bottom - y1 - y2) / 2 <= _NEAR * size)

@@ -16,6 +16,7 @@ from shared.vision.assets import CornerBoxesTable, EmbedderTable, ModelCache, Mt
 from shared.vision.boxes import nms
 from shared.vision.embedders import OnnxEmbedder
 from shared.vision.mtcnn import MtcnnDetector
+from shared.vision.pixels import in_order
 
 _CELLS: Final = (8, 16, 32)
 _YUNET_OUTPUTS: Final = [f"{kind}_{cell}" for kind in ("cls", "obj", "bbox", "kps") for cell in _CELLS]
@@ -57,6 +58,7 @@ class YunetDetector:
 
     def detect(self, image: UInt8Array) -> list[Face]:
         """Faces of an RGB image (H, W, 3) uint8, in falling order of confidence, with landmarks."""
+        image = in_order(image)
         height, width = image.shape[:2]
         scale = min(1.0, self._input_px / max(height, width))
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
@@ -127,6 +129,7 @@ class CornerBoxesDetector:
 
     def detect(self, image: UInt8Array) -> list[Face]:
         """Faces of an RGB image (H, W, 3) uint8, in falling order of confidence, without landmarks."""
+        image = in_order(image)
         height, width = image.shape[:2]
         resized = cv2.resize(image, self._table.input_size, interpolation=cv2.INTER_LINEAR)
         ordered = resized if self._table.colour == "rgb" else resized[..., ::-1]

@@ -1,8 +1,8 @@
 """Pictures in memory. All are RGB to whoever looks at them; those that OpenCV decoded lie there as BGR.
 
-Such a picture is a view that reads the three channels backwards (`from_bgr`). NumPy slices it like any other, but walks
-through it pixel by pixel, and OpenCV takes it only after NumPy has copied all of it: take a copy of the part that
-is needed, with `rgb_copy`, which turns it round in a twentieth of that time.
+Such a picture is a view that reads the three channels backwards (`from_bgr`). It can be sliced and computed with like
+any other, but slowly: NumPy walks through it pixel by pixel, also where it is given to OpenCV. `in_order` and `rgb_copy`
+turn it, or better the part that is needed, round in a twentieth of that time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,17 @@ def from_bgr(pixels: UInt8Array) -> UInt8Array:
     return pixels[..., ::-1]
 
 
-def rgb_copy(image: UInt8Array) -> UInt8Array:
-    """The same RGB picture (H, W, 3), or part of one, with its channels in order: a copy, the caller's own."""
+def in_order(image: UInt8Array) -> UInt8Array:
+    """The same RGB picture (H, W, 3), or part of one, with its channels in order: itself where they are, or a copy."""
     if image.strides[2] > 0:
-        return image.copy()
+        return image
     return np.asarray(cv2.cvtColor(image[..., ::-1], cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def rgb_copy(image: UInt8Array) -> UInt8Array:
+    """The same as `in_order`, and in any case the caller's own."""
+    ordered = in_order(image)
+    return ordered.copy() if ordered is image else ordered
 
 
 def reduced(image: UInt8Array, step: int) -> UInt8Array:
@@ -44,4 +50,4 @@ def reduced(image: UInt8Array, step: int) -> UInt8Array:
     if small.shape[1] != columns:
         how = cv2.INTER_LINEAR if small.shape[1] < 2 * columns else cv2.INTER_AREA
         small = np.asarray(cv2.resize(small, (columns, rows), interpolation=how), dtype=np.uint8)
-    return rgb_copy(from_bgr(small)) if turned else np.ascontiguousarray(small)
+    return in_order(from_bgr(small)) if turned else np.ascontiguousarray(small)

@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.domain import Face, Float32Array, Quality, UInt8Array
 from shared.vision.boxes import clip
-from shared.vision.pixels import rgb_copy
+from shared.vision.pixels import in_order
 
 _MEASURED_PX: Final = 112
 """Side to which a face is scaled before it is measured, so that near and far faces compare."""
@@ -37,7 +37,7 @@ def assess(image: UInt8Array, face: Face) -> Quality:
     yaw, pitch, roll = (None, None, None) if face.landmarks is None else pose_of(face.landmarks)
     if x2 - x1 < 2 or y2 - y1 < 2:
         return Quality(size, 0.0, yaw, 0.0, face.confidence, pitch, roll)
-    grey = cv2.cvtColor(rgb_copy(image[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(in_order(image[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
     shrinks = grey.shape[0] > _MEASURED_PX
     scaled = cv2.resize(
         grey, (_MEASURED_PX, _MEASURED_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
