@@ -1,8 +1,8 @@
 """Pictures in memory. All are RGB to whoever looks at them; those that OpenCV decoded lie there as BGR.
 
 Such a picture is a view that reads the three channels backwards (`from_bgr`). It can be sliced and computed with like
-any other, but slowly: NumPy walks through it pixel by pixel, also where it is given to OpenCV. `in_order` and `rgb_copy`
-turn it, or better the part that is needed, round in a twentieth of that time.
+any other, but slowly: NumPy walks through it pixel by pixel, also where it is given to OpenCV. `in_order` and
+`rgb_copy` turn it, or better the part that is needed, round in a twentieth of that time.
 """
 
 from __future__ import annotations
