@@ -24,7 +24,7 @@ from shared.vision.pixels import reduced
 
 _TILE_PX: Final = 96
 """Side of a square on the canvas: its face has about 27 px there, twice what the detector needs. With 64 px a face in a
-hundred is lost; with 128 px none is found more, for twice the time."""
+hundred is lost; with 128 px none is found more, for almost twice the pixels."""
 _FACES_WIDE: Final = 3.5
 """Side of a square in face sizes: a face may be more than its size off the place where it was expected."""
 _WORTH_IT: Final = 0.65
