@@ -7,9 +7,11 @@ track, chooses what is worth sending and cuts it out, `delivery` keeps it on dis
 `gateway` runs one thread for each camera. Imports nothing of this project but `shared`.
 """
 
+import functools
 from importlib.metadata import PackageNotFoundError, version
 
 
+@functools.cache
 def uploader_version() -> str:
     """What a candidate says of the program that made it, such as `facerelay-edge/0.1.0`."""
     try:

@@ -15,6 +15,7 @@ from edge_uploader.capture.sources import Frame
 from edge_uploader.selection.crops import Crop
 from edge_uploader.selection.tracker import Track
 from shared.domain import UInt8Array, percent_safe
+from shared.vision.pixels import in_order, rgb_copy
 
 _TENTATIVE = (160, 160, 160)
 _CONFIRMED = (60, 200, 60)
@@ -25,7 +26,7 @@ _MOST_CROPS = 400
 
 def draw_tracks(image: UInt8Array, tracks: list[Track], sent: set[str], *, scale: float = 1.0) -> UInt8Array:
     """A copy of the RGB frame, shrunk, with a box for each track: grey while tentative, then green; orange: sent."""
-    canvas = image.copy() if scale == 1 else shrunk(image, scale)
+    canvas = rgb_copy(image) if scale == 1 else shrunk(in_order(image), scale)
     thickness = max(1, round(canvas.shape[1] / 640))
     for track in tracks:
         x1, y1, x2, y2 = (int(v * scale) for v in track.face.box)

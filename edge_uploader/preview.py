@@ -23,6 +23,7 @@ from edge_uploader.selection.crops import Crop, completeness, long_axis_px
 from edge_uploader.selection.tracker import Track
 from shared.domain import Face, Quality, UInt8Array, percent_safe
 from shared.ports import Detector
+from shared.vision.pixels import in_order
 
 TOO_SMALL: Final = "too_small"
 _CUT_OFF: Final = "cut_off"
@@ -156,7 +157,7 @@ class PreviewObserver:
     def frame(self, frame: Frame, tracks: list[Track]) -> None:
         if frame.position_s >= self._due_s:
             self._due_s = frame.position_s + _EVERY_S
-            self._look_at(frame.image)
+            self._look_at(in_order(frame.image))
         self._on_frame(frame.position_s)
 
     def crop(self, track: str, crop: Crop) -> None:

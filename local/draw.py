@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.domain import UNKNOWN, UInt8Array
+from shared.vision.pixels import in_order
 
 RED: Final = (220, 50, 47)
 BLUE: Final = (38, 110, 220)
@@ -42,7 +43,7 @@ def judged(label: str | None, confidence: float, min_confidence: float) -> tuple
 
 def draw_boxes(image: UInt8Array, boxes: Sequence[Box]) -> UInt8Array:
     """A copy of an RGB image (H, W, 3) uint8 with the boxes drawn in."""
-    canvas = Image.fromarray(image)
+    canvas = Image.fromarray(in_order(image))
     draw = ImageDraw.Draw(canvas)
     stroke = max(2, round(max(canvas.size) / 500))
     font = ImageFont.load_default(size=max(12, round(max(canvas.size) / 60)))

@@ -7,14 +7,20 @@ They are read when a capture is opened, the log level when the first one is.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import cv2
-import numpy as np
 from cv2.utils import logging as cv2_logging
 
 from shared.domain import UInt8Array
+from shared.vision.pixels import from_bgr
+
+_MOST_BUFFERS: Final = 8
+"""Frames of one camera that are worked on or wait for it are fewer."""
+_UNUSED: Final = 2
+"""References to a buffer that is in its list, and an argument of the function that counts; each view is one more."""
 
 
 class Capture(Protocol):
@@ -35,16 +41,23 @@ class Retriever:
     """Takes the frames that were grabbed out of a capture. For one thread."""
 
     def __init__(self) -> None:
-        self._bgr: UInt8Array | None = None
+        self._buffers: list[UInt8Array] = []
 
     def rgb(self, capture: Capture) -> UInt8Array | None:
-        """(H, W, 3) RGB, the caller's own; None when it cannot be decoded."""
-        # One buffer for all frames: to ask the system for 6 MB each time takes longer than to fill them.
-        done, bgr = capture.retrieve(self._bgr)
+        """(H, W, 3) RGB, see `shared.vision.pixels`; None when it cannot be decoded."""
+        done, bgr = capture.retrieve(self._spare())
         if not done:
             return None
-        self._bgr = bgr
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if not any(bgr is kept for kept in self._buffers):
+            self._buffers = [*self._buffers[1 - _MOST_BUFFERS :], bgr]
+        return from_bgr(bgr)
+
+    def _spare(self) -> UInt8Array | None:
+        """A buffer of which nobody holds a view any more: to ask the system for 6 MB takes longer than to fill them."""
+        for index in range(len(self._buffers)):
+            if sys.getrefcount(self._buffers[index]) <= _UNUSED:
+                return self._buffers[index]
+        return None
 
 
 def prepare() -> None:

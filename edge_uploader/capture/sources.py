@@ -23,6 +23,7 @@ from edge_uploader.capture.ffmpeg import Capture, Retriever, open_file
 from shared.domain import UInt8Array, require_utc, utc_now
 from shared.errors import InvalidImage, InvalidInput
 from shared.ports import Clock
+from shared.vision.pixels import from_bgr, reduced, rgb_copy
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _EARLY_END_SHARE: Final = 0.02
@@ -45,13 +46,13 @@ class Frame:
     """One picture of a camera.
 
     Attributes:
-        image: RGB (H, W, 3) uint8.
+        image: RGB (H, W, 3) uint8; of a video a view, see `shared.vision.pixels`.
         captured_at: UTC.
         index: number of the frame in its source, from 0, those passed over included.
         position_s: seconds since the source's beginning, rising.
-        reduced: the image with means of `step` × `step` pixels, RGB, 640 px to twice as many on the long side; made
+        reduced: the image with one pixel for `step` × `step`, RGB, 640 px to twice as many on the long side; made
             with the frame, in the thread that reads, since everything that looks at all of a frame wants it small.
-        step: 1 where the image is as small as that, and `reduced` the image itself.
+        step: 1 where the image is as small as that.
     """
 
     image: UInt8Array
@@ -63,15 +64,9 @@ class Frame:
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
-        step = max(1, max(height, width) // _REDUCED_PX)
-        columns, rows = width // step, height // step
-        reduced = self.image
-        if step > 1 and columns and rows:
-            # Of whole pixels OpenCV makes the means many times faster.
-            whole = self.image[: rows * step, : columns * step]
-            reduced = np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        object.__setattr__(self, "step", step if reduced is not self.image else 1)
-        object.__setattr__(self, "reduced", reduced)
+        step = max(min(max(height, width) // _REDUCED_PX, height, width), 1)
+        object.__setattr__(self, "step", step)
+        object.__setattr__(self, "reduced", reduced(self.image, step))
 
 
 @dataclass(slots=True)
@@ -323,4 +318,4 @@ def read_image(path: Path) -> UInt8Array:
     bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if bgr is None:
         raise InvalidImage(f"{os.fspath(path)} is not an image that can be decoded")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return rgb_copy(from_bgr(np.asarray(bgr, dtype=np.uint8)))

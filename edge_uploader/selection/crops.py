@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_uploader import uploader_version
 from shared.domain import Candidate, Face, Float32Array, UInt8Array, sha256_hex
+from shared.vision.pixels import rgb_copy
 
 Encoder = Callable[[UInt8Array, int], bytes]
 """RGB image (H, W, 3) uint8 and quality → bytes, in the format of `CropOptions.format`."""
@@ -161,7 +162,7 @@ def take(image: UInt8Array, face: Face, captured_at: datetime, options: CropOpti
         points = (face.landmarks - np.array([left, top], dtype=np.float32)) * scale_xy
         landmarks = tuple((round(float(x), 1), round(float(y), 1)) for x, y in points)
     return View(
-        pixels=image[top:bottom, left:right].copy(),
+        pixels=rgb_copy(image[top:bottom, left:right]),
         size=size,
         frame_box=crop_region(face.box, 0.0, width, height),
         frame_size=(width, height),

@@ -230,9 +230,9 @@ class Repeats:
 def _at(place: Float32Array, box: Float32Array) -> bool:
     """Whether a box is at a place: near its centre and of about its size."""
     # Plain numbers: each view is held against every place, and NumPy would take ten times as long for four of them.
-    left, top, right, bottom = (float(value) for value in place)
-    x1, y1, x2, y2 = (float(value) for value in box)
+    left, top, right, bottom = place.tolist()
+    x1, y1, x2, y2 = box.tolist()
     size, other = (right - left + bottom - top) / 2, (x2 - x1 + y2 - y1) / 2
     if not 1 / _SIZE_RATIO <= other / max(size, 1e-3) <= _SIZE_RATIO:
         return False
-    return math.hypot(left + right - x1 - x2, top + bottom - y1 - y2) / 2 <= _NEAR * size
+    return bool(math.hypot(left + right - x1 - x2, top + bottom - y1 - y2) / 2 <= _NEAR * size)

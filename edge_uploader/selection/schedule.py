@@ -75,7 +75,7 @@ class Change:
 def thumbnail(image: UInt8Array) -> Float32Array:
     """(90, 160) float32 grey levels of an RGB picture of any size; every fourth pixel is enough for it."""
     step = max(1, min(image.shape[0] // (2 * _SMALL[1]), image.shape[1] // (2 * _SMALL[0])))
-    few = np.ascontiguousarray(image[::step, ::step])
+    few = cv2.resize(image, (image.shape[1] // step, image.shape[0] // step), interpolation=cv2.INTER_NEAREST)
     small = cv2.resize(few, _SMALL, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.float32)
 

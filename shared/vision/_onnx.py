@@ -9,7 +9,9 @@ import onnxruntime as ort
 from shared.errors import IntegrityError
 
 
-def open_session(path: Path, *, reuse_memory: bool = True, threads: int = 1) -> ort.InferenceSession:
+def open_session(
+    path: Path, *, reuse_memory: bool = True, plan_memory: bool = True, threads: int = 1
+) -> ort.InferenceSession:
     """A session for one network on the CPU. May be shared between threads.
 
     One thread inside each run, and none that spins: callers work on several images at a time, a thread each, and
@@ -17,8 +19,10 @@ def open_session(path: Path, *, reuse_memory: bool = True, threads: int = 1) -> 
     thread each, 40 for one caller with two, on two cores).
 
     Args:
-        reuse_memory: keep freed memory for the next run. For networks of a fixed input that is faster; a network
-            whose input changes from run to run would keep a buffer for every shape it has ever seen.
+        reuse_memory: keep freed memory for the next run: faster by a third, and as much memory as the largest run of
+            each caller took, and somewhat more where the input changes from run to run.
+        plan_memory: lay that memory out once for each shape of the input. For networks of a fixed input; one whose
+            input changes would keep a block for every shape it has ever seen.
         threads: inside one run; more than 1 only where a process works on one image at a time.
 
     Raises:
@@ -30,7 +34,7 @@ def open_session(path: Path, *, reuse_memory: bool = True, threads: int = 1) -> 
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = reuse_memory
-    options.enable_mem_pattern = reuse_memory
+    options.enable_mem_pattern = reuse_memory and plan_memory
     options.log_severity_level = 3  # warnings are about graphs that we cannot change
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

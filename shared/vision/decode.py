@@ -77,7 +77,7 @@ def encode_jpeg(image: UInt8Array, quality: int = 95) -> bytes:
     """
     if min(image.shape[:2]) < 1 or max(image.shape[:2]) > 65_500:
         raise InvalidInput("JPEG holds pictures of 1 to 65,500 px a side")
-    bgr = np.ascontiguousarray(image[..., ::-1])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise InvalidInput("the picture cannot be written as JPEG")
@@ -92,7 +92,7 @@ def encode_webp(image: UInt8Array, quality: int = 80) -> bytes:
     """
     if min(image.shape[:2]) < 1 or max(image.shape[:2]) > 16_383:
         raise InvalidInput("WebP holds pictures of 1 to 16,383 px a side")
-    bgr = np.ascontiguousarray(image[..., ::-1])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     # Over 100 OpenCV would write it lossless.
     done, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, min(quality, 100)])
     if not done:

@@ -16,6 +16,7 @@ from shared.vision.assets import CornerBoxesTable, EmbedderTable, ModelCache, Mt
 from shared.vision.boxes import nms
 from shared.vision.embedders import OnnxEmbedder
 from shared.vision.mtcnn import MtcnnDetector
+from shared.vision.pixels import in_order
 
 _CELLS: Final = (8, 16, 32)
 _YUNET_OUTPUTS: Final = [f"{kind}_{cell}" for kind in ("cls", "obj", "bbox", "kps") for cell in _CELLS]
@@ -47,8 +48,8 @@ class YunetDetector:
         self._table = table
         self._input_px = input_px or table.input_px
         self._threshold = table.threshold if threshold is None else threshold
-        # Pictures of many sizes: a buffer kept for each would only cost memory, and saves no time.
-        self._session = open_session(cache.path(table.files["model"]), reuse_memory=False, threads=threads)
+        # Pictures of many sizes: a plan kept for each would only cost memory, and saves no time.
+        self._session = open_session(cache.path(table.files["model"]), plan_memory=False, threads=threads)
         self._input: str = self._session.get_inputs()[0].name
 
     @property
@@ -57,22 +58,25 @@ class YunetDetector:
 
     def detect(self, image: UInt8Array) -> list[Face]:
         """Faces of an RGB image (H, W, 3) uint8, in falling order of confidence, with landmarks."""
+        image = in_order(image)
         height, width = image.shape[:2]
         scale = min(1.0, self._input_px / max(height, width))
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
         right, below = -size[0] % _CELLS[-1], -size[1] % _CELLS[-1]
-        padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_CONSTANT)
-        pixels = cv2.dnn.blobFromImage(padded, swapRB=True)  # the network was trained on BGR, 0 to 255
+        pixels = np.zeros((1, 3, size[1] + below, size[0] + right), np.float32)
+        # The network was trained on BGR, 0 to 255. OpenCV's own way to it takes three times as long.
+        for plane, channel in zip(reversed(pixels[0]), cv2.split(small), strict=True):
+            plane[: size[1], : size[0]] = channel
         outputs = self._session.run(_YUNET_OUTPUTS, {self._input: pixels})
         found = []
         for index, cell in enumerate(_CELLS):
             face, seen, box, points = outputs[index :: len(_CELLS)]
             found.append(_yunet_cells(face, seen, box, points, cell, pixels.shape[3] // cell, self._threshold))
         confidences, boxes, landmarks = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        back = np.array([width / size[0], height / size[1]], np.float32)
+        back = np.array([width / size[0], height / size[1]] * 2, np.float32)
         return [
-            Face(boxes[index] * np.tile(back, 2), float(confidences[index]), landmarks[index] * back)
+            Face(boxes[index] * back, float(confidences[index]), landmarks[index] * back[:2])
             for index in nms(boxes, confidences, self._table.nms_iou)
         ]
 
@@ -94,13 +98,13 @@ def _yunet_cells(
         landmarks: (1, C, 10).
         cell: side of a cell in pixels.
     """
-    confidences: Float32Array = np.sqrt(np.clip(face[0, :, 0], 0, 1) * np.clip(seen[0, :, 0], 0, 1))
-    sure = np.flatnonzero(confidences >= threshold)
+    sure = np.flatnonzero(face[0, :, 0] * seen[0, :, 0] >= threshold**2)
+    confidences: Float32Array = np.sqrt(np.minimum(face[0, sure, 0], 1) * np.minimum(seen[0, sure, 0], 1))
     corners = np.stack([sure % columns, sure // columns], axis=1).astype(np.float32)
     centres = (corners + boxes[0, sure, :2]) * cell
     halves = np.exp(boxes[0, sure, 2:]) * (cell / 2)
     points = (landmarks[0, sure].reshape(-1, 5, 2) + corners[:, None]) * cell
-    return confidences[sure], np.concatenate([centres - halves, centres + halves], axis=1), points
+    return confidences, np.concatenate([centres - halves, centres + halves], axis=1), points
 
 
 class CornerBoxesDetector:
@@ -125,6 +129,7 @@ class CornerBoxesDetector:
 
     def detect(self, image: UInt8Array) -> list[Face]:
         """Faces of an RGB image (H, W, 3) uint8, in falling order of confidence, without landmarks."""
+        image = in_order(image)
         height, width = image.shape[:2]
         resized = cv2.resize(image, self._table.input_size, interpolation=cv2.INTER_LINEAR)
         ordered = resized if self._table.colour == "rgb" else resized[..., ::-1]

@@ -17,6 +17,7 @@ from shared.vision import _mtcnn_ops as ops
 from shared.vision._onnx import open_session
 from shared.vision.assets import ModelCache, MtcnnTable
 from shared.vision.boxes import nms, square
+from shared.vision.pixels import in_order
 
 _MAX_CANDIDATES: Final = 2_000
 """Boxes kept after each stage, the best first; a 12 megapixel crowd has a few hundred."""
@@ -78,7 +79,7 @@ class MtcnnDetector:
         """
         height, width = image.shape[:2]
         scales = ops.pyramid(width, height, max(min_face_px or self._min_face_px, ops.WINDOW_PX), max_face_px)
-        transposed: UInt8Array = np.ascontiguousarray(image.transpose(1, 0, 2))
+        transposed: UInt8Array = np.ascontiguousarray(in_order(image).transpose(1, 0, 2))
         means = ops.Means(transposed)
         boxes = self._propose(means, scales)
         boxes = self._refine(means, boxes)

@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.domain import Face, Float32Array, Quality, UInt8Array
 from shared.vision.boxes import clip
+from shared.vision.pixels import in_order
 
 _MEASURED_PX: Final = 112
 """Side to which a face is scaled before it is measured, so that near and far faces compare."""
@@ -36,23 +37,26 @@ def assess(image: UInt8Array, face: Face) -> Quality:
     yaw, pitch, roll = (None, None, None) if face.landmarks is None else pose_of(face.landmarks)
     if x2 - x1 < 2 or y2 - y1 < 2:
         return Quality(size, 0.0, yaw, 0.0, face.confidence, pitch, roll)
-    grey = cv2.cvtColor(np.ascontiguousarray(image[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(in_order(image[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
     shrinks = grey.shape[0] > _MEASURED_PX
     scaled = cv2.resize(
         grey, (_MEASURED_PX, _MEASURED_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
     middle = scaled[_MIDDLE]
+    # OpenCV's mean and deviation: NumPy's take ten times as long for so few pixels.
+    _, (edges,) = cv2.meanStdDev(cv2.Laplacian(scaled, cv2.CV_32F))
+    _, (contrast,) = cv2.meanStdDev(middle)
     return Quality(
         size_px=size,
-        sharpness=float(cv2.Laplacian(scaled, cv2.CV_32F).var()),
+        sharpness=float(edges[0] ** 2),
         yaw=yaw,
-        brightness=float(scaled.mean()),
+        brightness=cv2.mean(scaled)[0],
         confidence=face.confidence,
         pitch=pitch,
         roll=roll,
-        dark=float(np.mean(middle < _BLACK)),
-        bright=float(np.mean(middle > _WHITE)),
-        contrast=float(middle.std()),
+        dark=np.count_nonzero(middle < _BLACK) / middle.size,
+        bright=np.count_nonzero(middle > _WHITE) / middle.size,
+        contrast=float(contrast[0]),
     )
 
 

@@ -107,7 +107,7 @@ def test_a_detector_that_wants_more_pixels_gets_the_frame_itself():
     assert detector.shown == [1920 * 1080]
 
 
-@pytest.mark.parametrize(("count", "worth"), [(0, False), (1, True), (9, True), (12, False), (40, False)])
+@pytest.mark.parametrize(("count", "worth"), [(0, False), (1, True), (16, True), (17, False), (40, False)])
 def test_a_glance_is_worth_it_while_it_shows_clearly_less_than_the_whole(count, worth):
     look, _ = looker()
     assert look.worth_a_glance(frame(), np.zeros((count, 4), np.float32)) is worth

@@ -53,6 +53,18 @@ def test_frames_are_rgb(clip):
     assert image[80, 30].tolist() == pytest.approx([230, 20, 20], abs=25)
 
 
+def test_frames_share_memory_only_once_nobody_looks_at_the_one_before(clip):
+    source = VideoFile(clip, FrameSampler(), start=START)
+    parts, addresses = [], set()
+    for number, frame in enumerate(source.frames()):
+        addresses.add(frame.image.__array_interface__["data"][0])
+        if number < 3:
+            parts.append((5 * number, frame.image[60:100]))
+    assert [int(np.argmax(part[20, :, 0] > 180)) for _, part in parts] == pytest.approx([e for e, _ in parts], abs=2)
+    # Three that are held, the one that is looked at, and the next.
+    assert len(addresses) <= 5
+
+
 def test_without_a_start_the_recording_ended_when_the_file_was_written(clip):
     os.utime(clip, (1_700_000_000, 1_700_000_000))
     frames = list(VideoFile(clip, FrameSampler()).frames())
