@@ -216,9 +216,7 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
     refitted = live.manifest.classifier.get("refitted", 0) + len(changed)
     usable = (
         gallery.count >= LARGE_GALLERY
-        and live.manifest.embedder == dict(request.embedder)
-        and live.manifest.calibration.get("target_fpir") == request.target_fpir
-        and live.manifest.calibration.get("best_shot_fpir") == request.best_shot_fpir
+        and _asked_the_same(live.manifest, request)
         and live.manifest.classifier.get("kind") in KINDS
         and bool(before)
         and refitted + len(before.keys() - states.keys()) <= MOST_REFITTED * gallery.count
@@ -252,6 +250,16 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
     facts = _Facts(classifier, live.manifest.calibration, {}, aside, used, None)
     fresh = _model(replace(scorer, weights=weights, bias=bias), gallery.person_ids, request, model.operating)
     return _bundle(gallery, fresh, request, facts)
+
+
+def _asked_the_same(manifest: Manifest, request: FitRequest) -> bool:
+    """Whether a model was fitted for the embedder and the rates that are asked for."""
+    told = manifest.calibration
+    return (
+        manifest.embedder == dict(request.embedder)
+        and told.get("target_fpir") == request.target_fpir
+        and told.get("best_shot_fpir") == request.best_shot_fpir
+    )
 
 
 def look_through(gallery: Gallery, embedder: Mapping[str, Any]) -> Review:
