@@ -42,13 +42,13 @@ def settings(artefact, tmp_path):
 
 @pytest.fixture(scope="module")
 def passer_by(artefact, tmp_path_factory):
-    """A NASA portrait (public domain) that moves through a 720p picture, 3 s at 10 fps."""
+    """A NASA portrait (public domain) that moves through a 720p picture, 4 s at 10 fps."""
     portrait = decode_image(artefact("demo_astronaut").read_bytes(), LIMITS)
     small = cv2.resize(portrait, (360, 360), interpolation=cv2.INTER_AREA)
     frames = []
-    for number in range(30):
+    for number in range(40):
         frame = np.full((720, 1280, 3), 90, np.uint8)
-        left = 40 + 28 * number
+        left = 40 + 21 * number
         frame[200:560, left : left + 360] = small
         frames.append(frame)
     path = tmp_path_factory.mktemp("video") / "passer_by.avi"
