@@ -102,7 +102,8 @@ class EdgeSettings(StoreSettings):
         3,
         ge=1,
         le=100,
-        description="Most crops sent of one track and period; one more when the face looks different all of a sudden.",
+        description="Most crops sent of one track and period; one more when the face looks different all of a sudden, "
+        "and whenever it comes back different.",
     )
     edge_shot_spacing_s: float = Field(
         0.8, ge=0, le=60, description="Least time between two crops of one track, so that they differ."

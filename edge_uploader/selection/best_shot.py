@@ -100,7 +100,7 @@ class BestShotOptions:
     unusable_after_s: float = 3.0
     rise: float = 1.4
     relax_s: float = 4.0
-    alone_s: float = 2.5
+    alone_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +175,18 @@ class BestShots(Generic[T]):
         # Half a millisecond of tolerance, as in `FrameSampler`.
         return [] if at_s - self._opened_s < waited - 5e-4 else self._release()
 
-    def changed(self) -> None:
+    def changed(self, *, returned: bool = False) -> None:
         """The face looks different all of a sudden: turned, or after a crossing somebody else's.
 
         The next view need not be better than what was sent before, and once in a period one more than the most may go.
+
+        Args:
+            returned: after having been out of sight. It may well be somebody who came out where another went away: the
+                next view need not be good at all, and one more may go each time.
         """
-        self._best *= _CHANGED
-        if self._sent >= self._options.shots and not self._extra:
-            self._sent, self._extra = self._sent - 1, True
+        self._best *= 0.0 if returned else _CHANGED
+        if self._sent >= self._options.shots and (returned or not self._extra):
+            self._sent, self._extra = self._sent - 1, self._extra or not returned
 
     def flush(self) -> list[Shot[T]]:
         """What is still held when the face is lost; what was sent counts on, should it reappear.

@@ -32,6 +32,7 @@ _REACH, _REACH_PER_S = 1.5, 1.0
 _SIZE_RATIO: Final = 1.6
 _ASTRAY = 1.5
 _ODD_LOOKS: Final = 2
+_OUT_OF_SIGHT_S: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class _Visit:
     defect: str | None = None
     look: Appearance | None = None
     box: Float32Array | None = None
+    seen_s: float = 0.0
     lost_s: float = 0.0
     once: bool = False
     odd: int = 0
@@ -213,8 +215,8 @@ class Follower:
         verdict = self._repeats.see(track.id, face.box, look, at_s)
         if verdict.changed:
             visit = self._renew(track)
-        self._compare(visit, look)
-        visit.box = face.box
+        self._compare(visit, look, returned=at_s - visit.seen_s >= _OUT_OF_SIGHT_S)
+        visit.box, visit.seen_s = face.box, at_s
         height, width = frame.image.shape[:2]
         quality, whole = self._assess(frame.image, face), completeness(face.box, width, height)
         value = worth(quality, whole)
@@ -227,13 +229,14 @@ class Follower:
             visit, visit.shots.offer(value, at_s, lambda: take(frame.image, face, frame.captured_at, options))
         )
 
-    def _compare(self, visit: _Visit, look: Appearance) -> None:
-        """A look unlike the last, twice over: by a turn, or because two who crossed have exchanged their tracks."""
+    def _compare(self, visit: _Visit, look: Appearance, *, returned: bool) -> None:
+        """A look unlike the last: twice over, by a turn, or because two who crossed have exchanged their tracks; at
+        once, when the track was out of sight before."""
         if visit.look is not None and likeness(look, visit.look) < self._options.unlike:
             visit.odd += 1
-            if visit.odd < _ODD_LOOKS:
+            if visit.odd < _ODD_LOOKS and not returned:
                 return
-            visit.shots.changed()
+            visit.shots.changed(returned=returned)
         visit.look, visit.odd = look, 0
 
     def _considered(self, visit: _Visit, verdict: Verdict, face: Face) -> bool:

@@ -188,3 +188,15 @@ def test_a_face_that_looks_different_may_be_sent_once_more():
     assert offer(shots, (0.4, 3.0), (0.6, 5.0)) == [3.0]
     shots.changed()
     assert offer(shots, (0.9, 9.0)) == []
+
+
+def test_whoever_comes_back_looking_different_is_sent_each_time():
+    """Somebody who came out where another went away, and whose view need not be as good."""
+    shots = BestShots(BestShotOptions(shots=1, good_enough=0.1, hold_s=0.0, spacing_s=0.5))
+    assert offer(shots, (0.9, 0.0), (0.9, 1.0)) == [0.0]
+    shots.changed(returned=True)
+    assert offer(shots, (0.2, 2.0), (0.9, 3.0)) == [2.0]
+    shots.changed(returned=True)
+    assert offer(shots, (0.2, 4.0), (0.9, 5.0)) == [4.0]
+    shots.changed()
+    assert offer(shots, (0.9, 6.0), (0.9, 7.0)) == [6.0], "the one for a sudden change is still there"

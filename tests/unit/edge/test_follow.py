@@ -81,6 +81,19 @@ def test_somebody_else_who_appears_there_is_a_visit_of_their_own():
     assert len({track for track, _, _ in sent}) == 2
 
 
+def test_somebody_else_on_the_same_track_is_sent_though_its_shots_are_gone():
+    """Out of sight for half a second, which does not end the track."""
+    before = [[(0, 20 + 2 * i, 100)] for i in range(90)]
+    for who, more in ((1, 1), (0, 0)):
+        following = follower()
+        shots = len(play(following, before))
+        assert shots == 3
+        for times in range(2):  # the second time, what a sudden change allows is used up
+            after = [[(times + 1 if who else 0, 200 + 2 * i, 100)] for i in range(20)]
+            assert len(play(following, after, begin_s=(90 + 20 * times) / 6 + 0.5 * (times + 1))) == more
+        assert following.counts.tracks == 1
+
+
 def test_a_guard_is_sent_once_and_whoever_takes_the_seat_at_once(caplog):
     caplog.set_level("INFO")
     options = RepeatOptions(settle_s=10, first_s=300)
