@@ -33,6 +33,7 @@ _SIZE_RATIO: Final = 1.6
 _ASTRAY = 1.5
 _ODD_LOOKS: Final = 2
 _OUT_OF_SIGHT_S: Final = 0.4
+"""A track not seen for so long may have passed to somebody who came out where another went away."""
 
 
 @dataclass(frozen=True, slots=True)
