@@ -134,7 +134,7 @@ class Settings(StoreSettings, TriggerSettings):
         0.0, ge=0, description="Blurrier faces are rejected as `too_blurred` (variance of the Laplacian at 112 px)."
     )
     recognize_min_confidence: float = Field(
-        0.95, ge=0, le=1, description="Verified faces below this detector confidence are rejected."
+        0.9, ge=0, le=1, description="Verified faces below this detector confidence are rejected."
     )
     recognize_max_yaw: float = Field(
         1.0, gt=0, le=1, description="Faces turned further are rejected as `turned_away`. 1: none is."

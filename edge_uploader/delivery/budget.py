@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 BETTER_SHARE: Final = 0.6
 BEST_SHARE: Final = 0.85
 
-REQUEST_BYTES: Final = 1_500
+REQUEST_BYTES: Final = 1_300
 """Of one upload besides image, metadata and tags: the request's line and headers, the answer, acknowledgements."""
 _WIRE: Final = 1.05
 """TCP, IP and TLS records around it: 40 bytes to each 1,460 and 29 to each 16,384, and handshakes now and then."""

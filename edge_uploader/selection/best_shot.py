@@ -16,16 +16,18 @@ from shared.domain import Quality
 
 T = TypeVar("T")
 
-_FULL_SIZE_PX = 112.0
-"""Size from which a larger face makes recognition no better: SFace's input; FaceNet's 160 holds a margin."""
 _SHARPNESS_KNEE = 15.0
 """Variance of the Laplacian at 112 px that counts half. On street video, faces of 50 to 100 px have 10 to 50."""
+_CONTRAST_KNEE = 20.0
+"""Grey levels of deviation that count half, before the root; most faces have 30 to 60."""
+_SMALL_PX = 50.0
+"""A smear of a face below this is one that is too far away."""
 _PITCH_TOLERANCE, _PITCH_RANGE = 0.05, 0.15
 _CHANGED = 0.5
 """What the best worth so far counts once the face looks different."""
 USABLE = 0.1
 """Worth from which a face is as a rule recognised."""
-_USUAL = {"too_small": 0.65, "too_blurred": 0.7, "turned_away": 0.85, "covered": 0.7}
+_USUAL = {"too_blurred": 0.7, "turned_away": 0.85, "covered": 0.7, "low_contrast": 0.8}
 """What these properties leave of an ordinary shot; the others leave all."""
 _AS_GOOD = 0.85
 """Share of the best worth that counts as the same: so much the worth of one face changes from frame to frame."""
@@ -34,10 +36,11 @@ _AS_GOOD = 0.85
 def worth(quality: Quality, completeness: float) -> float:
     """0 to 1: how well a face can be recognised from this shot.
 
-    A product, since one bad property spoils the rest: size (square root, full from 112 px), sharpness, frontality
-    (half in profile, half when looking well down or up), brightness (less outside 60 to 200), the detector's
-    confidence (squared: it falls with whatever hides a face) and the share of the face inside the frame (squared:
-    half a face is no face).
+    A product, since one bad property spoils the rest: sharpness, frontality (half in profile, half when looking well
+    down or up), brightness (less outside 60 to 200), contrast (square root), the detector's confidence (squared: it
+    falls with whatever hides a face) and the share of the face inside the frame (to the eighth: a cut face is aligned
+    wrongly). Size is in the sharpness, which is measured at 112 px: what was far away is a smear there. Fitted to
+    6,000 views of known people, docs/adr/0022.
 
     >>> round(worth(Quality(112, 135, 0.0, 128, 1.0), 1.0), 2)
     0.9
@@ -47,28 +50,32 @@ def worth(quality: Quality, completeness: float) -> float:
 
 def shares(quality: Quality, completeness: float) -> dict[str, float]:
     """What each property leaves of the worth, 0 to 1, by the defect that it is when it leaves little."""
-    size = math.sqrt(min(1.0, max(quality.size_px, 0.0) / _FULL_SIZE_PX))
-    sharpness = quality.sharpness / (quality.sharpness + _SHARPNESS_KNEE) if quality.sharpness > 0 else 0.0
     yaw = 0.5 if quality.yaw is None else min(1.0, abs(quality.yaw))
     nod = 0.0 if quality.pitch is None else abs(quality.pitch)
     tilt = min(1.0, max(0.0, nod - _PITCH_TOLERANCE) / _PITCH_RANGE)
     return {
-        "too_small": size,
-        "too_blurred": sharpness,
+        "too_blurred": _share(quality.sharpness, _SHARPNESS_KNEE),
         "turned_away": (1.0 - 0.5 * yaw) * (1.0 - 0.5 * tilt),
         "too_dark": 1.0 - min(1.0, max(60.0 - quality.brightness, 0.0) / 120.0),
         "too_bright": 1.0 - min(1.0, max(quality.brightness - 200.0, 0.0) / 120.0),
+        "low_contrast": 1.0 if quality.contrast is None else math.sqrt(_share(quality.contrast, _CONTRAST_KNEE)),
         "covered": quality.confidence**2,
-        "cut_off": completeness**2,
+        "cut_off": completeness**8,
     }
 
 
 def defect(quality: Quality, completeness: float) -> str | None:
-    """What spoils a shot most, as a key of `shares`; None when it is good enough to be recognised."""
+    """What spoils a shot most, as a key of `shares` or `too_small`; None when it is good enough to be recognised."""
     found = shares(quality, completeness)
     if math.prod(found.values()) >= USABLE:
         return None
-    return min(found, key=lambda name: found[name] / _USUAL.get(name, 1.0))
+    worst = min(found, key=lambda name: found[name] / _USUAL.get(name, 1.0))
+    return "too_small" if worst == "too_blurred" and quality.size_px < _SMALL_PX else worst
+
+
+def _share(value: float, knee: float) -> float:
+    """0 to 1: half at the knee."""
+    return value / (value + knee) if value > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class BestShotOptions:
     unusable_after_s: float = 3.0
     rise: float = 1.4
     relax_s: float = 4.0
-    alone_s: float = 3.0
+    alone_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+    from azure.core.pipeline import PipelineRequest
     from azure.cosmos import CosmosClient
     from azure.storage.blob import BlobServiceClient
     from azure.storage.queue import QueueServiceClient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from shared.adapters.azure.queues import AzureWorkQueue
 
 _SDK_LOGGERS: Final = ("azure", "urllib3")
+_USER_AGENT: Final = "facerelay"
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class AzureAccess:
         )
 
     def storage_options(self) -> dict[str, Any]:
-        """Time-outs and retries of a Storage client."""
+        """Time-outs and retries of a Storage client, and headers that are no longer than they need to be."""
         from azure.storage.blob import ExponentialRetry
 
         patience = self.patience
@@ -157,6 +159,7 @@ class AzureAccess:
             "retry_policy": retry,
             "connection_timeout": patience.connect_s,
             "read_timeout": patience.read_s,
+            "raw_request_hook": _spare_headers,
         }
 
     @cached_property
@@ -188,6 +191,17 @@ def require_loopback(url: str) -> None:
     """Raises: ConfigurationError when `url` leads to another machine."""
     if not is_loopback(url):
         raise ConfigurationError("containers are made in emulators on this machine only; in the cloud, deploy them")
+
+
+def _spare_headers(request: PipelineRequest[Any]) -> None:
+    """Around a crop of 2 kB the headers are half of what goes over the line: those that serve nobody here are left out.
+
+    The SDK tells its versions and the machine's in each request, and an id that the answer repeats; the answer has one
+    of its own, `x-ms-request-id`, by which Azure's support finds a request. Called before the request is signed.
+    """
+    headers = request.http_request.headers
+    headers["User-Agent"] = _USER_AGENT
+    headers.pop("x-ms-client-request-id", None)
 
 
 def _checked_url(setting: str, url: str) -> str:

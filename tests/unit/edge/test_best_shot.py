@@ -24,13 +24,13 @@ def offer(shots, *views):
 @pytest.mark.parametrize(
     ("change", "value"),
     [
-        ("size_px", 40),
         ("sharpness", 5),
         ("yaw", 0.8),
         ("yaw", -0.8),
         ("yaw", None),
         ("brightness", 20),
         ("brightness", 245),
+        ("contrast", 5.0),
         ("confidence", 0.5),
     ],
 )
@@ -53,9 +53,10 @@ def test_worth_is_zero_for_no_picture_and_never_over_one():
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"size_px": 1}, "too_small"),
+        ({"size_px": 30, "sharpness": 0.6}, "too_small"),
         ({"sharpness": 0.6}, "too_blurred"),
         ({"confidence": 0.25}, "covered"),
+        ({"contrast": 0.2, "confidence": 0.7, "sharpness": 30}, "low_contrast"),
         ({"brightness": 2, "sharpness": 10.0, "confidence": 0.65, "size_px": 40}, "too_dark"),
         ({"brightness": 254, "sharpness": 10.0, "confidence": 0.65, "size_px": 40}, "too_bright"),
         ({"yaw": 1.0, "pitch": 0.3, "confidence": 0.55, "sharpness": 15}, "turned_away"),

@@ -175,7 +175,7 @@ def test_a_full_disk_stops_no_counting(world, monkeypatch):
 
 
 def test_the_estimate_holds_the_protocol():
-    assert network_bytes(b"x" * 8_000, {"sha256": "a" * 64}, {"site": "hq"}) == round(1.05 * (8_000 + 84 + 8 + 1_500))
+    assert network_bytes(b"x" * 8_000, {"sha256": "a" * 64}, {"site": "hq"}) == round(1.05 * (8_000 + 84 + 8 + 1_300))
 
 
 def test_a_clock_goes_on_over_restarts_and_never_back(world):
