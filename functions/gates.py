@@ -33,7 +33,7 @@ def enrolment_gate(settings: Settings) -> QualityGate:
     return QualityGate(
         min_size_px=settings.enroll_min_face_px,
         min_sharpness=settings.enroll_min_sharpness,
-        min_confidence=settings.recognize_min_confidence,
+        min_confidence=settings.enroll_min_confidence,
         max_abs_yaw=settings.enroll_max_yaw,
         max_abs_pitch=settings.enroll_max_pitch,
         max_abs_roll=settings.enroll_max_roll,

@@ -159,6 +159,9 @@ class Settings(StoreSettings, TriggerSettings):
     )
     enroll_min_face_px: int = Field(40, ge=12, le=1_000, description="Smaller faces are refused at enrolment.")
     enroll_min_sharpness: float = Field(20.0, ge=0, description="Blurrier faces are refused at enrolment.")
+    enroll_min_confidence: float = Field(
+        0.95, ge=0, le=1, description="Faces below this detector confidence are refused at enrolment."
+    )
     enroll_max_yaw: float = Field(0.95, gt=0, le=1, description="Faces turned further are refused at enrolment.")
     enroll_max_pitch: float = Field(
         0.35, gt=0, le=1, description="Faces that look further up or down are refused at enrolment."

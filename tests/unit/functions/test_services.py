@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from functions.gates import enrolment_gate, recognition_gate
 from functions.services import Services
 from shared.bootstrap import Runtime
 from shared.settings import Settings
@@ -72,3 +73,9 @@ def test_callers_at_once_get_one_service(services: Services) -> None:
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(lambda _: services._once("one", make), range(8)))
     assert len(made) == 1 and all(one is made[0] for one in got)
+
+
+def test_enrolment_stays_stricter_than_recognition_about_what_a_face_is():
+    assert recognition_gate(Settings()).min_confidence < enrolment_gate(Settings()).min_confidence
+    lenient = Settings(recognize_min_confidence=0.5)
+    assert enrolment_gate(lenient).min_confidence == enrolment_gate(Settings()).min_confidence
