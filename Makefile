@@ -13,6 +13,8 @@ PYTHON313 = $(shell python3.13 $(SAY_PATH) || PYENV_VERSION=$$(pyenv latest 3.13
 NODE_STAMP := node_modules/.installed
 LFW ?= ../shared/data/lfw-dev
 VIDEO ?= ../shared/data/video
+# Processes that tests run in. Many start servers of their own, so that more than a few help little.
+TEST_JOBS ?= 2
 ULTRA_LIGHT ?= ../shared/models/ultra_light_rfb_640.onnx
 
 .DEFAULT_GOAL := help
@@ -62,7 +64,7 @@ models: $(STAMP)
 	@$(BIN)/facerelay models fetch --pack sface
 
 test: $(DEV_STAMP) $(NODE_STAMP) models conformance-environment  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 conformance: $(DEV_STAMP) models conformance-environment  ## every function in Microsoft's worker library, on Python 3.13
 	$(BIN)/python -m pytest tests/conformance
