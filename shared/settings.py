@@ -187,11 +187,12 @@ class Settings(StoreSettings, TriggerSettings):
         "training calibrates the threshold for.",
     )
     best_shot_fpir: float = Field(
-        0.05,
+        0.06,
         ge=0,
         lt=0.5,
-        description="A gateway sends few crops of a visit. They are named from the similarity on that this share of "
-        "strangers reach, where one enrolled person stands out from all others. No more than the target: never so.",
+        description="A gateway sends few crops of a visit. The more one enrolled person stands out from all others, "
+        "the lower the similarity from which they are named, down to what this share of strangers reach. No more than "
+        "the target: no lower.",
     )
     model_poll_s: float = Field(
         10.0, gt=0, le=3_600, description="How often a running recogniser looks for a new model."

@@ -45,7 +45,7 @@ class OperatingPoint(BaseModel):
     best_shot_margin: float = Field(
         default=0.0,
         examples=[0.05],
-        description="How much lower the threshold is for a gateway's best shots of somebody who stands out.",
+        description="How much lower the threshold is, at most, for a gateway's best shots of somebody who stands out.",
     )
 
 

@@ -27,8 +27,10 @@ NO_MODEL = "none"
 """`model_id` in answers while nobody is enrolled."""
 
 
-STANDS_OUT: Final = 2.0
-"""Times the mean similarity of the crowd, the next most similar people, from which the nearest person stands out."""
+FAR_CROWD: Final = 0.35
+NEAR_CROWD: Final = 0.6
+"""Shares of the threshold. The crowd are the next most similar people after the nearest: where their mean similarity is
+the first share, the nearest stands out wholly; where it is the second, not at all."""
 CROWD_SHARE: Final = 0.07
 MOST_CROWD: Final = 20
 """Share of the other people who are the crowd, one at least, and the most that are asked."""
@@ -66,8 +68,8 @@ class Operating:
         slope: of the logistic that maps similarity to confidence; positive.
         midpoint: similarity at which confidence is one half.
         cameras: thresholds of cameras that have seen enough strangers for one of their own, by `camera_key`.
-        best_shot_margin: by how much lower the threshold is for a gateway's best shots of somebody who stands out, see
-            `MatcherModel.identify`; 0: not at all.
+        best_shot_margin: by how much lower the threshold is, at the most, for a gateway's best shots of somebody who
+            stands out, see `MatcherModel.identify`; 0: not at all.
     """
 
     threshold: float
@@ -156,8 +158,8 @@ class MatcherModel:
         """The identity of each of N probes: the nearest person if near enough, else unknown.
 
         Every look at a stranger is a chance to take them for somebody. A camera that sends few looks of a visit may be
-        less strict with each of them, where one person alone is meant: who resembles the nearest person only a little
-        more than the next ones is a face that resembles many (docs/adr/0028).
+        less strict with each of them, the less the next people resemble them too: a face that resembles many resembles
+        nobody in particular (docs/adr/0028).
 
         Args:
             camera: whose threshold holds, see `camera_key`.
@@ -178,9 +180,8 @@ class MatcherModel:
         rows, similarities = self._nearest(centred, 1)
         thresholds = np.full(len(embeddings), usual)
         if best_shots:
-            lower = usual - self.operating.best_shot_margin
-            between = (similarities[:, 0] >= lower) & (similarities[:, 0] < usual)
-            thresholds[between] = np.where(self._stand_out(centred[between]), lower, usual)
+            below = similarities[:, 0] < usual
+            thresholds[below] -= self.operating.best_shot_margin * self._standing_out(centred[below], usual)
         confidences = self.operating.confidence(similarities[:, 0])
         return [
             Identity(
@@ -195,13 +196,15 @@ class MatcherModel:
             )
         ]
 
-    def _stand_out(self, centred: Float32Array) -> NDArray[np.bool_]:
-        """(N,) whether each probe resembles one person far more than the next ones."""
+    def _standing_out(self, centred: Float32Array, threshold: float) -> NDArray[np.float64]:
+        """(N,) how far each probe's nearest person stands out from the next ones, from 0 to 1 (wholly)."""
         people = len(self.person_ids)
-        if not len(centred) or people < FEWEST_PEOPLE:
-            return np.zeros(len(centred), dtype=bool)
-        _, similarities = self._nearest(centred, 1 + min(max(round(CROWD_SHARE * (people - 1)), 1), MOST_CROWD))
-        return np.asarray(similarities[:, 0] >= STANDS_OUT * similarities[:, 1:].mean(axis=1))
+        if not len(centred) or people < FEWEST_PEOPLE or threshold <= 0:
+            return np.zeros(len(centred))
+        crowd = min(max(round(CROWD_SHARE * (people - 1)), 1), MOST_CROWD)
+        _, similarities = self._nearest(centred, 1 + crowd)
+        near = similarities[:, 1:].mean(axis=1, dtype=np.float64) / threshold
+        return np.asarray(np.clip((NEAR_CROWD - near) / (NEAR_CROWD - FAR_CROWD), 0.0, 1.0))
 
     def confidences(self, probe: Embeddings) -> Iterator[tuple[str, float]]:
         """(person_id, confidence) of everybody for one probe, the likeliest first.

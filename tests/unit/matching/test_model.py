@@ -74,20 +74,41 @@ def crowd(others: int, similar: float, *, margin: float = 0.1, threshold: float 
 NEARLY_ANN = unit(0.55, 0.8352, 0, 0)
 
 
-@pytest.mark.parametrize(("similar", "named"), [(0.27, True), (0.28, False)])
-def test_a_best_shot_below_the_threshold_is_named_when_one_person_stands_out(similar: float, named: bool) -> None:
-    """Twice as similar as the next ones, or it is a face that resembles many."""
+@pytest.mark.parametrize(
+    ("similar", "threshold"),
+    [(0.0, 0.5), (0.35 * 0.6, 0.5), (0.285, 0.55), (0.3, 0.56), (0.36, 0.6), (0.5, 0.6)],
+)
+def test_the_threshold_of_a_best_shot_is_lower_the_less_others_resemble_it(similar: float, threshold: float) -> None:
+    """Wholly where the next people reach 0.35 of the threshold, not at all from 0.6 of it on."""
     model = crowd(40, similar)
     [best_shot] = model.identify(probes(NEARLY_ANN), best_shots=True)
-    assert (best_shot.person_id, best_shot.known) == (("ann", True) if named else (UNKNOWN, False))
-    assert best_shot.threshold == pytest.approx(0.5 if named else 0.6), "what it was compared with"
+    assert best_shot.threshold == pytest.approx(threshold, abs=1e-4), "what it was compared with"
+    assert best_shot.person_id == ("ann" if best_shot.similarity >= best_shot.threshold else UNKNOWN)
     [any_face] = model.identify(probes(NEARLY_ANN))
     assert (any_face.known, any_face.threshold) == (False, 0.6), "a face of which nobody says that few are sent"
 
 
-def test_nobody_stands_out_further_down_than_the_margin() -> None:
+@pytest.mark.parametrize(("similar", "named"), [(0.28, True), (0.29, False)])
+def test_a_face_that_resembles_many_is_nobody_in_particular(similar: float, named: bool) -> None:
+    [best_shot] = crowd(40, similar).identify(probes(NEARLY_ANN), best_shots=True)
+    assert (best_shot.person_id, best_shot.known) == (("ann", True) if named else (UNKNOWN, False))
+
+
+def test_nobody_is_named_further_down_than_the_margin() -> None:
     [identity] = crowd(40, 0.0, margin=0.04).identify(probes(NEARLY_ANN), best_shots=True)
+    assert not identity.known and identity.threshold == pytest.approx(0.56)
+
+
+def test_without_a_margin_best_shots_are_as_all_faces() -> None:
+    [identity] = crowd(40, 0.0, margin=0.0).identify(probes(NEARLY_ANN), best_shots=True)
     assert not identity.known and identity.threshold == 0.6
+
+
+def test_a_scale_whose_threshold_is_not_positive_has_no_shares_of_it() -> None:
+    model = crowd(40, -0.9, threshold=-0.2)
+    away = probes(unit(-0.3, 0.1, 0, 0.95))
+    [usual], [best_shot] = model.identify(away), model.identify(away, best_shots=True)
+    assert best_shot == usual
 
 
 def test_a_best_shot_at_the_threshold_needs_nobody_to_stand_out_of() -> None:
@@ -101,7 +122,7 @@ def test_a_few_people_are_no_crowd(others: int, named: bool) -> None:
 
 
 def test_each_best_shot_stands_out_or_not_by_itself() -> None:
-    model = crowd(40, 0.28)
+    model = crowd(40, 0.4)
     alone = unit(0.55, 0, 0.8352, 0)  # resembles Ann as much, and the others not at all
     answers = model.identify(probes(np.stack([NEARLY_ANN, alone, ANN])), best_shots=True)
     assert [answer.person_id for answer in answers] == [UNKNOWN, "ann", "ann"]
