@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,8 @@ from edge_uploader.progress import Health
 from shared import __version__
 from shared.domain import format_time, utc_now
 from shared.ports import Clock
+
+logger = logging.getLogger(__name__)
 
 SCHEMA: Final = 1
 STATE_FILE: Final = "gateway.json"
@@ -133,19 +137,26 @@ class RunningGateway:
     url: str
 
     def write(self, spool: Path) -> None:
-        """Leaves it in the spool's folder. It holds no secret; still nobody else needs it."""
+        """Leaves it in the spool's folder. It holds no secret; still nobody else needs it.
+
+        A full disk keeps nobody from running, above all not from sending what fills it: that is logged.
+        """
         path = spool / STATE_FILE
         temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"schema": SCHEMA, "pid": self.pid, "url": self.url}, stream)
-        temporary.replace(path)
+        try:
+            temporary.unlink(missing_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump({"schema": SCHEMA, "pid": self.pid, "url": self.url}, stream)
+            temporary.replace(path)
+        except OSError as error:
+            logger.warning("`edge status` will not find this gateway by its spool: %s", error.strerror or error)
 
     @staticmethod
     def remove(spool: Path) -> None:
-        """The gateway has ended in order."""
-        (spool / STATE_FILE).unlink(missing_ok=True)
+        """The gateway has ended in order. What cannot be removed tells of a process that is gone, and does no harm."""
+        with suppress(OSError):
+            (spool / STATE_FILE).unlink()
 
     @classmethod
     def read(cls, spool: Path) -> RunningGateway | None:

@@ -128,7 +128,7 @@ EDGE_FACES = Counter("facerelay.edge.faces", "{face}", "Faces seen in them.", "s
 EDGE_CROPS = Counter("facerelay.edge.crops", "{crop}", "Crops put into the spool.", "site", "camera")
 EDGE_LOST = Counter("facerelay.edge.lost", "{crop}", "Crops that found no room before the end.", "site", "camera")
 EDGE_UP = Gauge("facerelay.edge.camera.up", "1", "1 while the camera gives frames.", "site", "camera")
-EDGE_PICTURE = Gauge(
+EDGE_PICTURE_OK = Gauge(
     "facerelay.edge.picture.ok", "1", "1 while the picture is as it should be, 0 while it is not.", "site", "camera"
 )
 EDGE_EVENTS = Counter(

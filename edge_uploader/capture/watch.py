@@ -64,5 +64,5 @@ class CameraWatch:
             if change.now != OK:
                 self._events.begin(change.now, change.detail)
         if change is not None or not self._seen:
-            telemetry.EDGE_PICTURE.set(self._health.state == OK, self._labels)
+            telemetry.EDGE_PICTURE_OK.set(self._health.state == OK, self._labels)
         self._seen = True

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from local.edge_page.patience import PatientH11
 from shared.errors import ConfigurationError
 
 _BACKLOG: Final = 32
@@ -34,6 +35,7 @@ def serving_page(app: Any, address: str, port: int, *, any_port: bool = False) -
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=PatientH11,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -9,7 +9,11 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
+from pydantic import SecretStr
 
+from edge_uploader.settings import EdgeSettings
+from local.cli.edge.common import open_store
+from local.edge_check import Finding, check_service
 from shared.access import Scope
 from shared.adapters.intake import METADATA_HEADER, ServiceStore
 from shared.bootstrap import open_upload_store
@@ -66,6 +70,16 @@ def test_a_crop_becomes_a_detection(app: Guarded, photograph: bytes) -> None:
     found = within(30, seen)
     assert [one["camera"] for one in found] == ["entrance of Ä"]
     assert len(seen()) == 1, "sent twice, stored once"
+
+
+def test_a_gateway_checks_a_service_that_takes_crops_itself(app: Guarded) -> None:
+    def check(token: str) -> Finding:
+        settings = EdgeSettings(edge_service_url=app.service.url, edge_token=SecretStr(token))
+        return check_service(settings, open_store)
+
+    good, bad = check(app.tokens[Scope.DEVICE]), check("not-a-token")
+    assert good.ok is True and "takes crops itself" in good.detail
+    assert bad.ok is False and "facerelay token create" in bad.todo
 
 
 def test_the_same_crop_again_is_no_error_and_another_of_its_name_is(app: Guarded, photograph: bytes) -> None:

@@ -186,6 +186,15 @@ def test_where_a_gateway_is_holds_no_secret_and_rubbish_is_nobody(tmp_path: Path
     assert RunningGateway.read(tmp_path) is None
 
 
+def test_a_gateway_runs_though_it_cannot_say_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As on a full disk: what fills it is sent all the same."""
+    (tmp_path / "gateway.new" / "in the way").mkdir(parents=True)
+    RunningGateway(7, "http://127.0.0.1:8090").write(tmp_path)
+    assert "`edge status` will not find this gateway" in caplog.text
+    assert RunningGateway.read(tmp_path) is None
+    RunningGateway.remove(tmp_path)
+
+
 def test_the_page_needs_nothing_of_elsewhere_and_puts_no_text_in_as_markup() -> None:
     folder = Path(__file__).parents[3] / "local" / "edge_page"
     for path in [*folder.glob("page.*"), *folder.glob("*.jinja")]:

@@ -30,6 +30,11 @@ def test_every_metric_is_documented_with_its_kind_unit_and_labels() -> None:
     assert rows() == expected
 
 
+def test_every_metric_has_a_name_in_the_code_by_which_it_is_set() -> None:
+    named = [value for value in vars(telemetry).values() if isinstance(value, telemetry.Metric)]
+    assert {metric.name for metric in named} == CATALOGUE.keys() and len(named) == len(telemetry.CATALOGUE)
+
+
 def test_every_metric_says_what_it_is() -> None:
     for metric in CATALOGUE.values():
         assert metric.description.endswith("."), metric.name
