@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import cv2
 
+from edge_uploader.capture.address import public_name
 from edge_uploader.capture.events import LOST
 from edge_uploader.capture.ffmpeg import Capture, Retriever, open_capture
 from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
@@ -56,19 +57,6 @@ def backoff_s(attempt: int, longest_s: float, draw: float) -> float:
     2.0
     """
     return min(longest_s, _FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * draw)
-
-
-def public_name(address: str | int) -> str:
-    """The address without user, password and query, which must not reach a log.
-
-    >>> public_name("rtsp://admin:secret@10.0.0.9:554/ch1?token=1")
-    'rtsp://10.0.0.9:554/ch1'
-    """
-    if isinstance(address, int):
-        return f"webcam {address}"
-    scheme, _, rest = address.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 class LiveSource:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_uploader.capture.sources import FrameSampler, SourceUnusable
-from edge_uploader.capture.streams import LiveSource, StreamOptions, backoff_s, public_name
+from edge_uploader.capture.streams import LiveSource, StreamOptions, backoff_s
 from tests.unit.edge.fakes import picture
 
 FAST = StreamOptions(timeout_s=1.0, backoff_max_s=0.01)
@@ -80,7 +80,7 @@ def test_a_stream_that_breaks_off_is_opened_again():
 
 
 def test_while_it_is_away_the_problem_is_named_without_the_password(caplog):
-    source = LiveSource("rtsp://admin:geheim@cam/1", FrameSampler(), FAST, opener=Opener())
+    source = LiveSource("rtsp://admin:ge/heim@10.0.0.9/1", FrameSampler(), FAST, opener=Opener())
     reader = threading.Thread(target=lambda: list(source.frames()))
     reader.start()
     deadline = time.monotonic() + 5
@@ -89,8 +89,8 @@ def test_while_it_is_away_the_problem_is_named_without_the_password(caplog):
     source.close()
     reader.join(5)
     assert not reader.is_alive()
-    assert source.problem == "rtsp://cam/1 cannot be opened"
-    assert "geheim" not in caplog.text
+    assert source.problem == "rtsp://10.0.0.9 cannot be opened"
+    assert "heim" not in caplog.text
     assert [r.action for r in caplog.records].count("camera_event") == 1, "an outage is said once"
 
 
@@ -135,16 +135,3 @@ def test_waits_grow_stay_below_the_longest_and_never_vanish(attempt, longest, dr
     wait = backoff_s(attempt, longest, draw)
     assert min(longest, 0.5) / 2 <= wait <= longest
     assert backoff_s(attempt + 1, longest, draw) >= wait
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        ("rtsp://u:p@10.0.0.9:554/a/b?token=x", "rtsp://10.0.0.9:554/a/b"),
-        ("http://u:p@ss@cam", "http://cam"),
-        ("http://cam/stream", "http://cam/stream"),
-        (2, "webcam 2"),
-    ],
-)
-def test_no_credentials_in_a_name(address, name):
-    assert public_name(address) == name
