@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge_uploader.capture.ahead import read_ahead
 from edge_uploader.capture.health import HealthOptions
-from edge_uploader.capture.sources import Frame, Source, SourceUnusable, VideoFile
+from edge_uploader.capture.sources import Frame, Silence, Source, SourceUnusable, VideoFile
+from edge_uploader.capture.streams import LiveSource
 from edge_uploader.capture.watch import CameraWatch
 from edge_uploader.delivery.order import DEFAULT_PRIORITY, GOOD_WORTH, PRIORITIES
 from edge_uploader.delivery.spool import Spool, SpoolItem
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import Crop, CropOptions, Encoder, cut, long_axis_px
-from edge_uploader.selection.follow import Follower, FollowOptions
+from edge_uploader.selection.follow import Follower, FollowOptions, Sending
 from edge_uploader.selection.looking import Looker
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import Schedule, ScheduleOptions
@@ -223,23 +224,25 @@ class Camera:
 
     def _work(self) -> None:
         try:
-            for frame in self._frames():
+            for moment in self._moments():
                 began = self._working_since = time.perf_counter()
-                self._watch.look(frame, faces=self._follower.following)
-                self._process(frame)
+                if isinstance(moment, Silence):
+                    self._send_views(self._follower.without_frame(moment.position_s))
+                else:
+                    self._watch.look(moment, faces=self._follower.following)
+                    self._process(moment)
+                    self._stats.busy_s += time.perf_counter() - began
                 self._working_since = None
-                self._stats.busy_s += time.perf_counter() - began
                 if self._stop.is_set():
                     break
         finally:
             # A source that broke off has still shown what it showed.
-            for sending in self._follower.finish():
-                self._send(
-                    sending.track, sending.shot, sending.view.encoded(self._options.crops, self._encode), sending.worth
-                )
+            self._send_views(self._follower.finish())
 
-    def _frames(self) -> Iterator[Frame]:
-        """Decoding goes on while a frame is looked at; a live source sees to that itself."""
+    def _moments(self) -> Iterator[Frame | Silence]:
+        """Decoding goes on while a frame is looked at; a live source sees to that itself, and wakes while none come."""
+        if isinstance(self._source, LiveSource):
+            return self._source.moments()
         frames = self._source.frames()
         return read_ahead(frames) if isinstance(self._source, VideoFile) else frames
 
@@ -299,10 +302,12 @@ class Camera:
             without = self._stats.frames_without_look
             self._stats.frames_without_look = without | {look.value: without.get(look.value, 0) + 1}
             sendings = self._follower.due(frame.position_s)
+        self._send_views(sendings)
+
+    def _send_views(self, sendings: Sequence[Sending]) -> None:
         for sending in sendings:
-            self._send(
-                sending.track, sending.shot, sending.view.encoded(self._options.crops, self._encode), sending.worth
-            )
+            crop = sending.view.encoded(self._options.crops, self._encode)
+            self._send(sending.track, sending.shot, crop, sending.worth)
 
     def _send(self, track: str, shot: int, crop: Crop, value: float = GOOD_WORTH) -> None:
         """Puts a crop into the spool; while that has no room, a recording's camera stands still.

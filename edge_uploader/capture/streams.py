@@ -10,7 +10,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import cv2
@@ -18,7 +19,7 @@ import cv2
 from edge_uploader.capture.address import public_name
 from edge_uploader.capture.events import LOST
 from edge_uploader.capture.ffmpeg import Capture, Retriever, open_capture
-from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
+from edge_uploader.capture.sources import Frame, FrameSampler, Silence, SourceCounts, SourceUnusable
 from edge_uploader.capture.timeline import Timeline
 from shared.domain import utc_now
 from shared.ports import Clock
@@ -30,6 +31,7 @@ _STEADY_S = 5.0
 _NEAR_S = 600.0
 _NEAR_WAIT_S = 5.0
 _CLOSE_S = 0.9
+_SILENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +99,38 @@ class LiveSource:
 
     def frames(self) -> Iterator[Frame]:
         """The newest frame, each time one is asked for. Raises `SourceUnusable` when the stream is given up."""
-        reader = threading.Thread(target=self._read, name=f"read {self._name}", daemon=True)
+        with closing(self.moments()) as moments:
+            for moment in moments:
+                if isinstance(moment, Frame):
+                    yield moment
+
+    def moments(self) -> Generator[Frame | Silence, None, None]:
+        """As `frames`, and a `Silence` for each second in which none came."""
+        began = time.monotonic()
+        reader = threading.Thread(target=self._read, args=(began,), name=f"read {self._name}", daemon=True)
         reader.start()
         try:
             while True:
                 with self._arrived:
-                    self._arrived.wait_for(lambda: self._latest or self._ended or self._closed.is_set())
+                    self._arrived.wait_for(self._has_news, _SILENCE_S)
                     frame, self._latest = self._latest, None
+                    ended = self._ended
                 if self._closed.is_set():
                     return
-                if frame is None:
+                if frame is None and ended:
                     raise SourceUnusable(f"{self.problem or self._name}; given up")
-                yield frame
+                yield frame or Silence(time.monotonic() - began)
         finally:
             self.close()
             # A read that hangs is left behind: FFmpeg ends it when its time is up, and the thread releases what it has.
             reader.join(_CLOSE_S)
 
-    def _read(self) -> None:
+    def _has_news(self) -> bool:
+        return self._latest is not None or self._ended or self._closed.is_set()
+
+    def _read(self, began: float) -> None:
         """The reading thread: keeps the stream open until it is closed or given up."""
-        began = last_frame = time.monotonic()
+        last_frame = began
         attempt = 0
         try:
             while not self._closed.is_set():

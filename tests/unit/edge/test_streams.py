@@ -4,55 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_uploader.capture.sources import FrameSampler, SourceUnusable
+from edge_uploader.capture.sources import Frame, FrameSampler, Silence, SourceUnusable
 from edge_uploader.capture.streams import LiveSource, StreamOptions, backoff_s
-from tests.unit.edge.fakes import picture
+from tests.unit.edge.fakes import Opener, ScriptedCapture, picture
 
 FAST = StreamOptions(timeout_s=1.0, backoff_max_s=0.01)
-
-
-class ScriptedCapture:
-    """A capture of so many frames, that come at an interval; None never opens."""
-
-    def __init__(self, frames, interval_s=0.0):
-        self._left, self._interval_s = frames, interval_s
-        self.released = False
-
-    def isOpened(self):  # noqa: N802
-        return self._left is not None
-
-    def grab(self):
-        if not self._left:
-            return False
-        time.sleep(self._interval_s)
-        self._left -= 1
-        return True
-
-    def retrieve(self, image=None):
-        return True, picture()
-
-    def get(self, prop):
-        return 0.0
-
-    def release(self):
-        self.released = True
-
-
-class Opener:
-    """Hands out captures in turn, then such as never open."""
-
-    def __init__(self, *captures):
-        self._captures = list(captures)
-        self.calls = 0
-
-    def __call__(self, address, timeout_s):
-        self.calls += 1
-        return self._captures.pop(0) if self._captures else ScriptedCapture(None)
 
 
 def test_a_slow_reader_sees_the_newest_frame_and_the_rest_is_counted():
@@ -135,3 +97,25 @@ def test_waits_grow_stay_below_the_longest_and_never_vanish(attempt, longest, dr
     wait = backoff_s(attempt, longest, draw)
     assert min(longest, 0.5) / 2 <= wait <= longest
     assert backoff_s(attempt + 1, longest, draw) >= wait
+
+
+def test_while_no_frame_comes_it_wakes_by_the_clock_of_the_frames(monkeypatch):
+    monkeypatch.setattr("edge_uploader.capture.streams._SILENCE_S", 0.05)
+    source = LiveSource("rtsp://x", FrameSampler(), FAST, opener=Opener(ScriptedCapture(1)))
+    moments = source.moments()
+    began = time.monotonic()
+    first, *silent = (next(moments) for _ in range(5))
+    elapsed_s = time.monotonic() - began
+    moments.close()
+    assert isinstance(first, Frame) and all(isinstance(moment, Silence) for moment in silent)
+    positions = [moment.position_s for moment in (first, *silent)]
+    assert all(after - before >= 0.04 for before, after in pairwise(positions))
+    assert positions[-1] <= elapsed_s
+
+
+def test_whoever_wants_frames_alone_gets_nothing_else(monkeypatch):
+    monkeypatch.setattr("edge_uploader.capture.streams._SILENCE_S", 0.01)
+    source = LiveSource("rtsp://x", FrameSampler(), FAST, opener=Opener(ScriptedCapture(3, 0.1)))
+    frames = source.frames()
+    assert all(isinstance(next(frames), Frame) for _ in range(3))
+    frames.close()
