@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ class LiveSource:
         self._latest: Frame | None = None
         self._retriever = Retriever()
         self._ended = False
+        # Of the reading thread: when the last frame came, attempts since the stream was steady, and whether an
+        # unexpected error was logged since then.
+        self._last_s, self._attempt, self._logged = 0.0, 0, False
 
     def close(self) -> None:
         self._closed.set()
@@ -130,61 +134,69 @@ class LiveSource:
 
     def _read(self, began: float) -> None:
         """The reading thread: keeps the stream open until it is closed or given up."""
-        last_frame = began
-        attempt = 0
+        self._last_s = began
         try:
             while not self._closed.is_set():
-                opened = time.monotonic()
-                delivered = self._read_once(began, last_frame)
-                if delivered is not None:
-                    last_frame = delivered
-                    # A stream that breaks off right after it was opened must not be called again without a wait.
-                    attempt = 0 if last_frame - opened > _STEADY_S else attempt
-                attempt += 1
-                silent_s = time.monotonic() - last_frame
+                try:
+                    self._read_once(began)
+                except Exception as error:  # noqa: BLE001 (whatever OpenCV throws is this attempt's problem alone)
+                    self._failed(error)
+                self._attempt += 1
+                silent_s = time.monotonic() - self._last_s
                 if self._closed.is_set() or 0 < self._options.give_up_s <= silent_s:
                     return
-                self._wait(attempt, silent_s)
-        except Exception:
-            # The edge of the thread: whatever OpenCV throws is this camera's problem alone.
-            logger.exception("reading failed", extra={"action": "stream_error"})
-            self.problem = f"{self._name}: reading failed"
+                self._wait(silent_s)
         finally:
             with self._arrived:
                 self._ended = True
                 self._arrived.notify_all()
 
-    def _wait(self, attempt: int, silent_s: float) -> None:
+    def _wait(self, silent_s: float) -> None:
         """Waits before the next attempt: never for long while the camera was there a short while ago."""
         longest_s = self._options.backoff_max_s
         if silent_s < _NEAR_S:
             longest_s = min(longest_s, _NEAR_WAIT_S)
         self.counts.reconnects += 1
-        self._closed.wait(backoff_s(attempt, longest_s, random.random()))  # noqa: S311 (not a secret)
+        self._closed.wait(backoff_s(self._attempt, longest_s, random.random()))  # noqa: S311 (not a secret)
 
     def _lost(self, problem: str) -> None:
         self.problem = problem
         self.counts.events.begin(LOST, f"{problem}; trying again until it answers")
 
-    def _read_once(self, began: float, last_frame: float) -> float | None:
-        """Opens the stream and reads until it fails: when the last frame came (monotonic), or None without any."""
+    def _failed(self, error: Exception) -> None:
+        """A loss like any other; what it was is logged once, until the stream is steady again."""
+        if self._closed.is_set():
+            return
+        self._lost(f"{self._name}: reading failed, unexpected {type(error).__name__}")
+        if not self._logged:
+            self._logged = True
+            trace = "".join(traceback.format_exception(error))
+            if isinstance(self._address, str):
+                trace = trace.replace(self._address, self._name)
+            logger.error("reading failed\n%s", trace, extra={"action": "stream_error"})
+
+    def _read_once(self, began: float) -> None:
+        """Opens the stream and reads until it fails."""
+        opened = time.monotonic()
         capture = self._opener(self._address, self._options.timeout_s)
-        delivered: float | None = None
         timeline = Timeline()
         try:
             if not capture.isOpened():
                 if not self._closed.is_set():
                     self._lost(f"{self._name} cannot be opened")
-                return None
+                return
             while not self._closed.is_set() and self._grab(capture):
-                delivered = time.monotonic()
+                now_s, before_s = time.monotonic(), self._last_s
+                self._last_s = now_s
                 if self.problem is not None:
                     self.problem = None
-                    self.counts.events.end(LOST, f"answers again after {delivered - last_frame:.1f} s")
-                self._take(capture, timeline, delivered - began)
+                    self.counts.events.end(LOST, f"answers again after {now_s - before_s:.1f} s")
+                # A stream that breaks off right after it was opened must not be called again without a wait.
+                if now_s - opened > _STEADY_S:
+                    self._attempt, self._logged = 0, False
+                self._take(capture, timeline, now_s - began)
             if not self._closed.is_set():
                 self._lost(f"{self._name} stopped giving frames")
-            return delivered
         finally:
             capture.release()
 

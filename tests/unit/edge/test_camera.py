@@ -293,3 +293,67 @@ def test_who_is_still_there_when_the_stream_returns_is_not_sent_with_the_same_vi
     runner.join(2)
     sent = candidates(spool)
     assert len({candidate.captured_at for candidate in sent}) == len(sent) >= 1
+
+
+class Failing(ColourDetector):
+    """Throws at these looks, counted from 1."""
+
+    def __init__(self, *looks):
+        super().__init__()
+        self._looks, self.count = looks, 0
+
+    def detect(self, image):
+        self.count += 1
+        if self.count in self._looks:
+            raise ZeroDivisionError
+        return super().detect(image)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Restarts without waits."""
+    monkeypatch.setattr("edge_uploader.restarts.backoff_s", lambda *_: 0.0)
+
+
+def test_a_live_camera_goes_on_after_an_error_with_what_it_held_sent_and_counted(spool, caplog, at_once):
+    camera = make(spool, Pictures(*walk(30)), detector=Failing(10), opts=options(live=True))
+    camera.run()
+    stats = camera.stats()
+    assert (stats.state, stats.frames, stats.tracks, stats.events_begun) == ("finished", 30, 2, {"failing": 1})
+    assert stats.error == "unexpected ZeroDivisionError, see the log; it was started again"
+    assert not camera.broken
+    (told,) = [record for record in caplog.records if record.action == "camera_restarted"]
+    assert told.exc_info and told.camera == "door"
+    sent = candidates(spool)
+    assert len({c.track for c in sent}) == 2, "no id is given twice"
+    assert len({c.captured_at for c in sent}) == len(sent) == stats.crops
+
+
+def test_a_live_camera_that_fails_again_and_again_has_failed_and_is_broken(spool, at_once):
+    detector = Failing(*range(100))
+    camera = make(spool, Pictures(*walk(30)), detector=detector, opts=options(live=True))
+    camera.run()
+    assert (camera.stats().state, camera.broken, detector.count) == ("failed", True, 5)
+    assert "ZeroDivisionError" in camera.stats().error
+
+
+def test_a_recording_and_a_stream_that_was_given_up_fail_and_are_not_broken(spool):
+    recording = make(spool, Pictures(*walk(5)), detector=Failing(2))
+    given_up = make(spool, Pictures(*walk(5), SourceUnusable("given up")), opts=options(live=True))
+    for camera in (recording, given_up):
+        camera.run()
+        assert (camera.stats().state, camera.broken) == ("failed", False)
+    assert recording.stats().frames == 2
+
+
+def test_a_camera_that_waits_for_its_restart_can_be_stopped(spool, monkeypatch):
+    monkeypatch.setattr("edge_uploader.restarts.backoff_s", lambda *_: 60.0)
+    camera = make(spool, Pictures(*walk(30)), detector=Failing(1), opts=options(live=True))
+    runner = threading.Thread(target=camera.run)
+    runner.start()
+    assert until(lambda: camera.stats().error is not None)
+    assert camera.working_s == 0.0, "it is not stuck"
+    camera.stop()
+    runner.join(2)
+    assert not runner.is_alive()
+    assert camera.stats().state == "finished"

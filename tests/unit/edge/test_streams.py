@@ -63,12 +63,44 @@ def test_it_is_given_up_when_that_is_asked_for():
         list(source.frames())
 
 
-def test_an_opener_that_throws_is_this_cameras_problem():
+def test_what_throws_is_a_loss_logged_once_and_the_stream_is_opened_again(caplog):
+    address = "rtsp://u:ge/heim@10.0.0.9/1"
+
+    class Moody(ScriptedCapture):
+        def retrieve(self, image=None):
+            raise RuntimeError(f"no mood for {address}")
+
+    def throws():
+        raise MemoryError
+
+    broken, unopened = Moody(1), ScriptedCapture(1)
+    unopened.isOpened = throws
+    source = LiveSource(address, FrameSampler(), FAST, opener=Opener(broken, unopened, ScriptedCapture(1000, 0.002)))
+    frames = source.frames()
+    assert next(frames).index >= 1
+    frames.close()
+    assert broken.released and unopened.released
+    assert source.problem is None and source.counts.reconnects == 2
+    assert source.counts.events.begun == {"lost": 1}
+    logged = [record.getMessage() for record in caplog.records if record.action == "stream_error"]
+    assert len(logged) == 1
+    assert "Traceback" in logged[0] and "RuntimeError: no mood for rtsp://10.0.0.9" in logged[0]
+    assert "heim" not in caplog.text
+
+
+def test_an_opener_that_always_throws_is_asked_with_waits_and_given_up_when_that_is_asked_for():
+    calls = []
+
     def broken(address, timeout_s):
+        calls.append(address)
         raise RuntimeError("a driver's mood")
 
-    with pytest.raises(SourceUnusable, match="reading failed"):
-        list(LiveSource(0, FrameSampler(), FAST, opener=broken).frames())
+    options = StreamOptions(timeout_s=1.0, backoff_max_s=0.05, give_up_s=0.3)
+    source = LiveSource(0, FrameSampler(), options, opener=broken)
+    with pytest.raises(SourceUnusable, match="webcam 0: reading failed, unexpected RuntimeError; given up"):
+        list(source.frames())
+    assert 3 <= len(calls) <= 13
+    assert source.counts.events.begun == {"lost": 1}
 
 
 def test_frames_that_are_not_wanted_are_not_decoded():
