@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from edge_uploader.capture.ahead import read_ahead
 from edge_uploader.capture.health import HealthOptions
-from edge_uploader.capture.sources import Frame, Source, SourceUnusable, VideoFile
+from edge_uploader.capture.sources import Frame, Silence, Source, SourceUnusable, VideoFile
+from edge_uploader.capture.streams import LiveSource
 from edge_uploader.capture.watch import CameraWatch
 from edge_uploader.delivery.order import DEFAULT_PRIORITY, GOOD_WORTH, PRIORITIES
 from edge_uploader.delivery.spool import Spool, SpoolItem
+from edge_uploader.restarts import Restarts
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import Crop, CropOptions, Encoder, cut, long_axis_px
-from edge_uploader.selection.follow import Follower, FollowOptions
+from edge_uploader.selection.follow import Follower, FollowOptions, Sending
 from edge_uploader.selection.looking import Looker
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import Schedule, ScheduleOptions
@@ -134,6 +137,9 @@ class Camera:
         assess: RGB image and face → quality, such as `shared.vision.quality.assess`.
         encode: writes `options.crops.format`, such as `shared.vision.decode.encoder_of(format)`.
         run: prefix of the track ids, one for each run of the gateway.
+
+    Attributes:
+        broken: a live camera was ended by errors that nobody expected; it takes a restart of the gateway.
     """
 
     def __init__(
@@ -158,12 +164,15 @@ class Camera:
         )
         self._spool, self._options = spool, options
         self._encode, self._observer = encode, observer
-        self._follower = Follower(options.follow(), camera=name, assess=assess, run=run)
+        self._new_follower = partial(Follower, options.follow(), camera=name, assess=assess)
+        self._follower = self._new_follower(run=run)
         self._schedule = Schedule(options.schedule)
         self._every = options.every_frame or not source.continuous
         self._latest: list[Track] = []
         self._stop = threading.Event()
         self._working_since: float | None = None
+        self._restarts = Restarts(name, source.counts.events)
+        self.broken = False
         self._stats = CameraStats(name, options.location)
         self._labels = telemetry.place(options.site, name)
         self._watch = CameraWatch(name, source, options.health, self._labels)
@@ -187,7 +196,7 @@ class Camera:
         stats.frames_late, stats.picture = counts.late, self._watch.picture
         stats.events, stats.events_begun = counts.events.to_json(), counts.events.begun
         if stats.state != "failed":
-            stats.error = self._source.problem
+            stats.error = self._source.problem or self._restarts.trouble
         return stats
 
     @property
@@ -212,6 +221,7 @@ class Camera:
             logger.error("camera failed: %s", error, extra={"action": "camera_failed", "camera": self._name})
         except Exception as error:
             # The edge of the camera's thread: its failure must not be another camera's.
+            self.broken = self._options.live
             self._fail(f"unexpected {type(error).__name__}, see the log")
             logger.exception("camera failed", extra={"action": "camera_failed", "camera": self._name})
         finally:
@@ -223,23 +233,54 @@ class Camera:
 
     def _work(self) -> None:
         try:
-            for frame in self._frames():
-                began = self._working_since = time.perf_counter()
-                self._watch.look(frame, faces=self._follower.following)
-                self._process(frame)
-                self._working_since = None
-                self._stats.busy_s += time.perf_counter() - began
+            for moment in self._moments():
+                self._attempt(moment)
                 if self._stop.is_set():
                     break
         finally:
             # A source that broke off has still shown what it showed.
-            for sending in self._follower.finish():
-                self._send(
-                    sending.track, sending.shot, sending.view.encoded(self._options.crops, self._encode), sending.worth
-                )
+            self._send_views(self._follower.finish())
 
-    def _frames(self) -> Iterator[Frame]:
-        """Decoding goes on while a frame is looked at; a live source sees to that itself."""
+    def _attempt(self, moment: Frame | Silence) -> None:
+        """Works on a moment; after an error, a live camera's work is begun anew with a later one, a few times."""
+        try:
+            self._work_on(moment)
+        except Exception as error:
+            wait_s = self._restarts.failed(error) if self._options.live else None
+            if wait_s is None:
+                self.broken = self._options.live
+                raise
+            self._begin_anew()
+            self._stop.wait(wait_s)
+
+    def _work_on(self, moment: Frame | Silence) -> None:
+        began = self._working_since = time.perf_counter()
+        try:
+            if isinstance(moment, Silence):
+                self._send_views(self._follower.without_frame(moment.position_s))
+                return
+            self._watch.look(moment, faces=self._follower.following)
+            self._process(moment)
+            self._stats.busy_s += time.perf_counter() - began
+        finally:
+            self._working_since = None
+        self._restarts.worked()
+
+    def _begin_anew(self) -> None:
+        """Sends what is held of those who were followed, and forgets them."""
+        old = self._follower
+        # Its ids begin with another prefix, so that none is given twice; what was counted stays.
+        self._follower, self._schedule, self._latest = self._new_follower(), Schedule(self._options.schedule), []
+        self._follower.counts = old.counts
+        try:
+            self._send_views(old.finish())
+        except Exception:
+            logger.exception("held views are lost", extra={"action": "camera_restarted", "camera": self._name})
+
+    def _moments(self) -> Iterator[Frame | Silence]:
+        """Decoding goes on while a frame is looked at; a live source sees to that itself, and wakes while none come."""
+        if isinstance(self._source, LiveSource):
+            return self._source.moments()
         frames = self._source.frames()
         return read_ahead(frames) if isinstance(self._source, VideoFile) else frames
 
@@ -287,10 +328,7 @@ class Camera:
     def _follow(self, frame: Frame) -> None:
         """Looks when it pays, follows, and sends what is worth it."""
         look = self._schedule.look(
-            frame.reduced,
-            frame.position_s,
-            following=self._follower.following,
-            dropped=self._source.counts.dropped,
+            frame.reduced, frame.position_s, following=self._follower.following, dropped=self._source.counts.dropped
         )
         if look.wanted:
             followed = self._follower.look(frame, self._faces(frame), cut=self._schedule.cut)
@@ -299,10 +337,12 @@ class Camera:
             without = self._stats.frames_without_look
             self._stats.frames_without_look = without | {look.value: without.get(look.value, 0) + 1}
             sendings = self._follower.due(frame.position_s)
+        self._send_views(sendings)
+
+    def _send_views(self, sendings: Sequence[Sending]) -> None:
         for sending in sendings:
-            self._send(
-                sending.track, sending.shot, sending.view.encoded(self._options.crops, self._encode), sending.worth
-            )
+            crop = sending.view.encoded(self._options.crops, self._encode)
+            self._send(sending.track, sending.shot, crop, sending.worth)
 
     def _send(self, track: str, shot: int, crop: Crop, value: float = GOOD_WORTH) -> None:
         """Puts a crop into the spool; while that has no room, a recording's camera stands still.

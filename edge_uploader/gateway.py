@@ -183,7 +183,7 @@ class Gateway:
         self._progress.look(
             time.monotonic(),
             [
-                CameraLook(camera.stats(), camera.working_s, thread.is_alive())
+                CameraLook(camera.stats(), camera.working_s, thread.is_alive(), camera.broken)
                 for camera, thread in zip(self._cameras, threads, strict=True)
             ],
             uploading=self._uploader.alive,

@@ -20,11 +20,13 @@ class CameraLook:
     Attributes:
         working_s: how long the frame in hand has been worked on.
         alive: whether its thread runs.
+        broken: see `camera.Camera.broken`.
     """
 
     stats: CameraStats
     working_s: float
     alive: bool
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Health:
 
     Attributes:
         problems: a line each; empty when all is well.
-        stuck: names of cameras that make no progress.
+        stuck: names of cameras that make no progress, and will make none.
     """
 
     problems: tuple[str, ...] = ()
@@ -97,6 +99,8 @@ class ProgressWatch:
 
     def _why(self, now_s: float, look: CameraLook, no_room: bool) -> str:
         stats = look.stats
+        if look.broken:
+            return f"{stats.error}; restart the gateway"
         if stats.state not in {"running", "waiting"}:
             return ""
         if not look.alive:

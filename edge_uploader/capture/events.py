@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 MAX_EVENTS: Final = 100
 
 LOST: Final = "lost"
+FAILING: Final = "failing"
 CLOCK_JUMPED: Final = "clock_jumped"
 CLOCK_WRONG: Final = "clock_wrong"
 
@@ -31,8 +32,8 @@ class CameraEvent:
 
     Attributes:
         at: when it was reported, UTC.
-        kind: `lost` (the stream), `frozen`, `black`, `blinded`, `covered`, `moved` (the picture), `clock_jumped`,
-            `clock_wrong` (the gateway's clock).
+        kind: `lost` (the stream), `failing` (the work on its frames), `frozen`, `black`, `blinded`, `covered`, `moved`
+            (the picture), `clock_jumped`, `clock_wrong` (the gateway's clock).
         phase: `begin`, `end`, or `once` for what has no length.
         detail: for people; never an address with its password.
     """

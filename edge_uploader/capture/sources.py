@@ -69,6 +69,17 @@ class Frame:
         object.__setattr__(self, "reduced", reduced(self.image, step))
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A live source has brought no frame for a while.
+
+    Attributes:
+        position_s: now, as a frame's that came at this moment.
+    """
+
+    position_s: float
+
+
 @dataclass(slots=True)
 class SourceCounts:
     """What became of a source's frames.

@@ -10,14 +10,17 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import cv2
 
+from edge_uploader.capture.address import public_name
 from edge_uploader.capture.events import LOST
 from edge_uploader.capture.ffmpeg import Capture, Retriever, open_capture
-from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
+from edge_uploader.capture.sources import Frame, FrameSampler, Silence, SourceCounts, SourceUnusable
 from edge_uploader.capture.timeline import Timeline
 from shared.domain import utc_now
 from shared.ports import Clock
@@ -29,6 +32,7 @@ _STEADY_S = 5.0
 _NEAR_S = 600.0
 _NEAR_WAIT_S = 5.0
 _CLOSE_S = 0.9
+_SILENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +60,6 @@ def backoff_s(attempt: int, longest_s: float, draw: float) -> float:
     2.0
     """
     return min(longest_s, _FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * draw)
-
-
-def public_name(address: str | int) -> str:
-    """The address without user, password and query, which must not reach a log.
-
-    >>> public_name("rtsp://admin:secret@10.0.0.9:554/ch1?token=1")
-    'rtsp://10.0.0.9:554/ch1'
-    """
-    if isinstance(address, int):
-        return f"webcam {address}"
-    scheme, _, rest = address.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 class LiveSource:
@@ -101,6 +92,9 @@ class LiveSource:
         self._latest: Frame | None = None
         self._retriever = Retriever()
         self._ended = False
+        # Of the reading thread: when the last frame came, attempts since the stream was steady, and whether an
+        # unexpected error was logged since then.
+        self._last_s, self._attempt, self._logged = 0.0, 0, False
 
     def close(self) -> None:
         self._closed.set()
@@ -109,80 +103,100 @@ class LiveSource:
 
     def frames(self) -> Iterator[Frame]:
         """The newest frame, each time one is asked for. Raises `SourceUnusable` when the stream is given up."""
-        reader = threading.Thread(target=self._read, name=f"read {self._name}", daemon=True)
+        with closing(self.moments()) as moments:
+            for moment in moments:
+                if isinstance(moment, Frame):
+                    yield moment
+
+    def moments(self) -> Generator[Frame | Silence, None, None]:
+        """As `frames`, and a `Silence` for each second in which none came."""
+        began = time.monotonic()
+        reader = threading.Thread(target=self._read, args=(began,), name=f"read {self._name}", daemon=True)
         reader.start()
         try:
             while True:
                 with self._arrived:
-                    self._arrived.wait_for(lambda: self._latest or self._ended or self._closed.is_set())
+                    self._arrived.wait_for(self._has_news, _SILENCE_S)
                     frame, self._latest = self._latest, None
+                    ended = self._ended
                 if self._closed.is_set():
                     return
-                if frame is None:
+                if frame is None and ended:
                     raise SourceUnusable(f"{self.problem or self._name}; given up")
-                yield frame
+                yield frame or Silence(time.monotonic() - began)
         finally:
             self.close()
             # A read that hangs is left behind: FFmpeg ends it when its time is up, and the thread releases what it has.
             reader.join(_CLOSE_S)
 
-    def _read(self) -> None:
+    def _has_news(self) -> bool:
+        return self._latest is not None or self._ended or self._closed.is_set()
+
+    def _read(self, began: float) -> None:
         """The reading thread: keeps the stream open until it is closed or given up."""
-        began = last_frame = time.monotonic()
-        attempt = 0
+        self._last_s = began
         try:
             while not self._closed.is_set():
-                opened = time.monotonic()
-                delivered = self._read_once(began, last_frame)
-                if delivered is not None:
-                    last_frame = delivered
-                    # A stream that breaks off right after it was opened must not be called again without a wait.
-                    attempt = 0 if last_frame - opened > _STEADY_S else attempt
-                attempt += 1
-                silent_s = time.monotonic() - last_frame
+                try:
+                    self._read_once(began)
+                except Exception as error:  # noqa: BLE001 (whatever OpenCV throws is this attempt's problem alone)
+                    self._failed(error)
+                self._attempt += 1
+                silent_s = time.monotonic() - self._last_s
                 if self._closed.is_set() or 0 < self._options.give_up_s <= silent_s:
                     return
-                self._wait(attempt, silent_s)
-        except Exception:
-            # The edge of the thread: whatever OpenCV throws is this camera's problem alone.
-            logger.exception("reading failed", extra={"action": "stream_error"})
-            self.problem = f"{self._name}: reading failed"
+                self._wait(silent_s)
         finally:
             with self._arrived:
                 self._ended = True
                 self._arrived.notify_all()
 
-    def _wait(self, attempt: int, silent_s: float) -> None:
+    def _wait(self, silent_s: float) -> None:
         """Waits before the next attempt: never for long while the camera was there a short while ago."""
         longest_s = self._options.backoff_max_s
         if silent_s < _NEAR_S:
             longest_s = min(longest_s, _NEAR_WAIT_S)
         self.counts.reconnects += 1
-        self._closed.wait(backoff_s(attempt, longest_s, random.random()))  # noqa: S311 (not a secret)
+        self._closed.wait(backoff_s(self._attempt, longest_s, random.random()))  # noqa: S311 (not a secret)
 
     def _lost(self, problem: str) -> None:
         self.problem = problem
         self.counts.events.begin(LOST, f"{problem}; trying again until it answers")
 
-    def _read_once(self, began: float, last_frame: float) -> float | None:
-        """Opens the stream and reads until it fails: when the last frame came (monotonic), or None without any."""
+    def _failed(self, error: Exception) -> None:
+        """A loss like any other; what it was is logged once, until the stream is steady again."""
+        if self._closed.is_set():
+            return
+        self._lost(f"{self._name}: reading failed, unexpected {type(error).__name__}")
+        if not self._logged:
+            self._logged = True
+            trace = "".join(traceback.format_exception(error))
+            if isinstance(self._address, str):
+                trace = trace.replace(self._address, self._name)
+            logger.error("reading failed\n%s", trace, extra={"action": "stream_error"})
+
+    def _read_once(self, began: float) -> None:
+        """Opens the stream and reads until it fails."""
+        opened = time.monotonic()
         capture = self._opener(self._address, self._options.timeout_s)
-        delivered: float | None = None
         timeline = Timeline()
         try:
             if not capture.isOpened():
                 if not self._closed.is_set():
                     self._lost(f"{self._name} cannot be opened")
-                return None
+                return
             while not self._closed.is_set() and self._grab(capture):
-                delivered = time.monotonic()
+                now_s, before_s = time.monotonic(), self._last_s
+                self._last_s = now_s
                 if self.problem is not None:
                     self.problem = None
-                    self.counts.events.end(LOST, f"answers again after {delivered - last_frame:.1f} s")
-                self._take(capture, timeline, delivered - began)
+                    self.counts.events.end(LOST, f"answers again after {now_s - before_s:.1f} s")
+                # A stream that breaks off right after it was opened must not be called again without a wait.
+                if now_s - opened > _STEADY_S:
+                    self._attempt, self._logged = 0, False
+                self._take(capture, timeline, now_s - began)
             if not self._closed.is_set():
                 self._lost(f"{self._name} stopped giving frames")
-            return delivered
         finally:
             capture.release()
 

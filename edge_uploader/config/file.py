@@ -21,6 +21,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 
 from edge_uploader.camera import CameraSpec
+from edge_uploader.capture.address import password_in
 from edge_uploader.config.schema import FILE_SUFFIX, camera_keys, camera_model, file_model, keys
 from edge_uploader.config.tree import MAX_BYTES, Place, Problem, Tree, read_tree
 from edge_uploader.settings import EdgeSettings
@@ -29,7 +30,6 @@ from shared.errors import ConfigurationError, InvalidInput
 
 NAME: Final = "edge.yaml"
 _VARIABLE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}")
-_PASSWORD: Final = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*?:([^/?#]*)@", re.IGNORECASE)
 _SECRET_MAX_BYTES: Final = 4_096
 
 
@@ -145,11 +145,11 @@ class _Reader:
 
     def _check_plain_secret(self, text: str, place: Place) -> None:
         """A secret may stand in a file that nobody else can read."""
-        found = _PASSWORD.match(text)
-        secret = text if place[-1] in {"token"} else found[1] if found and place[-1] == "source" else ""
+        of_camera = place[-1] == "source"
+        secret = text if place[-1] == "token" else password_in(text) if of_camera else ""
         if not secret or self._private or _VARIABLE.fullmatch(secret):
             return
-        what, other = ("password", "password_file") if found else ("token", "token_file")
+        what, other = ("password", "password_file") if of_camera else ("token", "token_file")
         self._note(
             place, f"a {what} in a file that others may read; `chmod 600 {self._path}`, or use {other} or ${{NAME}}"
         )

@@ -192,6 +192,13 @@ class Follower:
             self._close(visit)
         return sendings
 
+    def without_frame(self, at_s: float) -> list[Sending]:
+        """No frame comes any more: what is due by `at_s`, and what is held of faces not seen for too long."""
+        sendings: list[Sending] = []
+        for track in self._tracker.retire(at_s):
+            sendings += self._lost(track)
+        return sendings + self.due(at_s)
+
     def finish(self) -> list[Sending]:
         """Everything ends: what is held goes out, every visit is closed."""
         sendings: list[Sending] = []

@@ -174,7 +174,7 @@ class Tracker:
             faces: every detection above the low threshold.
             at_s: the frame's position in the stream; later than the last frame's.
         """
-        ended = self._retire(at_s)
+        ended = self.retire(at_s)
         strong = [face for face in faces if face.confidence >= self._options.high_confidence]
         weak = [face for face in faces if face.confidence < self._options.high_confidence]
         seen, tracks, strong = self._match(self._tracks, strong, at_s)
@@ -189,6 +189,15 @@ class Tracker:
             if not any(_shadows(track.face, face) for track in seen):
                 seen.append(self._begin(face, at_s))
         return TrackerUpdate(seen, ended)
+
+    def retire(self, at_s: float) -> list[Track]:
+        """Ends what was not seen for too long; `update` does so itself."""
+        ages = {True: self._options.max_age_s, False: self._options.tentative_age_s}
+        ended = [track for track in self._tracks if at_s - track.last_seen_s > ages[track.confirmed]]
+        for track in ended:
+            track.state = TrackState.ENDED
+            self._tracks.remove(track)
+        return ended
 
     def finish(self) -> list[Track]:
         """Ends every track, at the end of a stream."""
@@ -253,15 +262,6 @@ class Tracker:
             track.confirmed or track.hits >= options.confirm_hits or track.face.confidence >= options.confirm_confidence
         )
         track.state = TrackState.CONFIRMED if track.confirmed else TrackState.TENTATIVE
-
-    def _retire(self, at_s: float) -> list[Track]:
-        """Ends what was not seen for too long."""
-        ages = {True: self._options.max_age_s, False: self._options.tentative_age_s}
-        ended = [track for track in self._tracks if at_s - track.last_seen_s > ages[track.confirmed]]
-        for track in ended:
-            track.state = TrackState.ENDED
-            self._tracks.remove(track)
-        return ended
 
 
 def _shadows(stronger: Face, face: Face) -> bool:

@@ -150,7 +150,7 @@ def test_jpeg_over_rtp_and_a_password(clip, tmp_path):
         wrong = LiveSource(server.address.replace("geheim", "falsch"), FrameSampler(), QUICK)
         refused = Reader(wrong)
         refused.wait_event(1)
-        assert wrong.problem == f"rtsp://127.0.0.1:{server.port}/cam cannot be opened"
+        assert wrong.problem == f"rtsp://127.0.0.1:{server.port} cannot be opened"
         refused.close()
 
 

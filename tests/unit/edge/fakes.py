@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -161,3 +162,47 @@ def write_video(path: str, frames: Sequence[UInt8Array], *, fps: float = 10.0, c
 
 def digest(data: bytes) -> str:
     return sha256_hex(data)
+
+
+class ScriptedCapture:
+    """A capture of so many frames, that come at an interval; None never opens.
+
+    Args:
+        image: RGB, of every frame.
+    """
+
+    def __init__(self, frames, interval_s=0.0, image=None):
+        self._left, self._interval_s = frames, interval_s
+        self._image = picture() if image is None else image
+        self.released = False
+
+    def isOpened(self):  # noqa: N802
+        return self._left is not None
+
+    def grab(self):
+        if not self._left:
+            return False
+        time.sleep(self._interval_s)
+        self._left -= 1
+        return True
+
+    def retrieve(self, image=None):
+        return True, self._image[..., ::-1].copy()
+
+    def get(self, prop):
+        return 0.0
+
+    def release(self):
+        self.released = True
+
+
+class Opener:
+    """Hands out captures in turn, then such as never open."""
+
+    def __init__(self, *captures):
+        self._captures = list(captures)
+        self.calls = 0
+
+    def __call__(self, address, timeout_s):
+        self.calls += 1
+        return self._captures.pop(0) if self._captures else ScriptedCapture(None)

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from edge_uploader.camera import Camera, CameraOptions, CameraSpec
-from edge_uploader.capture.sources import Frame, SourceCounts, SourceUnusable
+from edge_uploader.capture.sources import Frame, FrameSampler, SourceCounts, SourceUnusable
+from edge_uploader.capture.streams import LiveSource, StreamOptions
 from edge_uploader.delivery.spool import Spool
 from edge_uploader.selection.best_shot import BestShotOptions
 from edge_uploader.selection.crops import CropOptions
 from shared.domain import Candidate
 from shared.errors import InvalidIdentifier, InvalidInput
-from tests.unit.edge.fakes import ColourDetector, assess, encode, picture
+from tests.unit.edge.fakes import ColourDetector, Opener, ScriptedCapture, assess, encode, picture
 
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -66,6 +67,13 @@ def candidates(spool):
         assert entry.item.name == found[-1].blob_name
         spool.done(entry)
     return found
+
+
+def until(condition, deadline_s=10.0):
+    ends = time.monotonic() + deadline_s
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return condition()
 
 
 def walk(count, step=8, y=80):
@@ -243,3 +251,109 @@ def test_a_live_camera_does_not_stand_still_at_the_bound(tmp_path):
     assert stats.crops == spool.waiting + spool.counts.dropped_bound
     assert (stats.lost, stats.dropped) == (0, spool.counts.dropped_new)
     spool.close()
+
+
+def test_a_stream_that_goes_away_strands_no_view_whatever_the_clock_does(spool, monkeypatch):
+    monkeypatch.setattr("edge_uploader.capture.streams._SILENCE_S", 0.05)
+    times = iter([START, START - timedelta(days=1), START + timedelta(days=1)])
+    source = LiveSource(
+        "rtsp://x/1",
+        FrameSampler(),
+        StreamOptions(timeout_s=1.0, backoff_max_s=0.05),
+        clock=lambda: next(times),
+        opener=Opener(ScriptedCapture(3, 0.02, picture((100, 80, 150, 140)))),
+    )
+    camera = make(spool, source, opts=options(live=True))
+    runner = threading.Thread(target=camera.run)
+    runner.start()
+    assert until(lambda: camera.stats().crops == 1), "sent while the camera is away"
+    assert until(lambda: not camera._follower.following)
+    assert runner.is_alive() and camera.stats().state == "running"
+    camera.stop()
+    runner.join(2)
+    assert not runner.is_alive()
+    assert [candidate.shot for candidate in candidates(spool)] == [0], "and not once more at the end"
+
+
+def test_who_is_still_there_when_the_stream_returns_is_not_sent_with_the_same_view(spool, monkeypatch):
+    monkeypatch.setattr("edge_uploader.capture.streams._SILENCE_S", 0.05)
+    face = picture((100, 80, 150, 140))
+    away = [ScriptedCapture(None)] * 40
+    source = LiveSource(
+        "rtsp://x/1",
+        FrameSampler(),
+        StreamOptions(timeout_s=1.0, backoff_max_s=0.05),
+        opener=Opener(ScriptedCapture(3, 0.02, face), *away, ScriptedCapture(3, 0.02, face)),
+    )
+    camera = make(spool, source, opts=options(live=True))
+    runner = threading.Thread(target=camera.run)
+    runner.start()
+    assert until(lambda: camera.stats().frames_grabbed == 6 and not camera._follower.following)
+    camera.stop()
+    runner.join(2)
+    sent = candidates(spool)
+    assert len({candidate.captured_at for candidate in sent}) == len(sent) >= 1
+
+
+class Failing(ColourDetector):
+    """Throws at these looks, counted from 1."""
+
+    def __init__(self, *looks):
+        super().__init__()
+        self._looks, self.count = looks, 0
+
+    def detect(self, image):
+        self.count += 1
+        if self.count in self._looks:
+            raise ZeroDivisionError
+        return super().detect(image)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Restarts without waits."""
+    monkeypatch.setattr("edge_uploader.restarts.backoff_s", lambda *_: 0.0)
+
+
+def test_a_live_camera_goes_on_after_an_error_with_what_it_held_sent_and_counted(spool, caplog, at_once):
+    camera = make(spool, Pictures(*walk(30)), detector=Failing(10), opts=options(live=True))
+    camera.run()
+    stats = camera.stats()
+    assert (stats.state, stats.frames, stats.tracks, stats.events_begun) == ("finished", 30, 2, {"failing": 1})
+    assert stats.error == "unexpected ZeroDivisionError, see the log; it was started again"
+    assert not camera.broken
+    (told,) = [record for record in caplog.records if record.action == "camera_restarted"]
+    assert told.exc_info and told.camera == "door"
+    sent = candidates(spool)
+    assert len({c.track for c in sent}) == 2, "no id is given twice"
+    assert len({c.captured_at for c in sent}) == len(sent) == stats.crops
+
+
+def test_a_live_camera_that_fails_again_and_again_has_failed_and_is_broken(spool, at_once):
+    detector = Failing(*range(100))
+    camera = make(spool, Pictures(*walk(30)), detector=detector, opts=options(live=True))
+    camera.run()
+    assert (camera.stats().state, camera.broken, detector.count) == ("failed", True, 5)
+    assert "ZeroDivisionError" in camera.stats().error
+
+
+def test_a_recording_and_a_stream_that_was_given_up_fail_and_are_not_broken(spool):
+    recording = make(spool, Pictures(*walk(5)), detector=Failing(2))
+    given_up = make(spool, Pictures(*walk(5), SourceUnusable("given up")), opts=options(live=True))
+    for camera in (recording, given_up):
+        camera.run()
+        assert (camera.stats().state, camera.broken) == ("failed", False)
+    assert recording.stats().frames == 2
+
+
+def test_a_camera_that_waits_for_its_restart_can_be_stopped(spool, monkeypatch):
+    monkeypatch.setattr("edge_uploader.restarts.backoff_s", lambda *_: 60.0)
+    camera = make(spool, Pictures(*walk(30)), detector=Failing(1), opts=options(live=True))
+    runner = threading.Thread(target=camera.run)
+    runner.start()
+    assert until(lambda: camera.stats().error is not None)
+    assert camera.working_s == 0.0, "it is not stuck"
+    camera.stop()
+    runner.join(2)
+    assert not runner.is_alive()
+    assert camera.stats().state == "finished"

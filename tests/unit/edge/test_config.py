@@ -169,6 +169,24 @@ def test_a_plain_secret_is_for_private_files(file, mode: int) -> None:
     assert "a token in a file that others may read" in told and "abc" not in told
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://admin:geh/eim@10.0.0.9/ch1",
+        "rtsp://10.0.0.9?user=a&password=geheim",
+        "rtsp://10.0.0.9:554/user=admin&password=geheim&stream=0.sdp",
+        "http://10.0.0.9/video?usr=a&pwd=geheim",
+    ],
+)
+def test_a_password_is_found_wherever_cameras_want_it(file, source: str) -> None:
+    text = "cameras:\n  - {name: a, source: '%s'}\n"
+    assert load_file(file(text % source)).cameras[0].source == source
+    (told,) = problems(file(text % source, 0o644))
+    assert "a password in a file that others may read" in told and "eim" not in told
+    hidden = source.replace("geh/eim", "${PW}").replace("geheim", "${PW}")
+    assert load_file(file(text % hidden, 0o644), {"PW": "geheim"}).cameras
+
+
 def test_command_line_over_environment_over_file_over_default(monkeypatch: pytest.MonkeyPatch) -> None:
     from_file = {"edge_fps": 3.0, "edge_min_face_px": 60, "edge_site": "file"}
     monkeypatch.setenv("FACERELAY_EDGE_MIN_FACE_PX", "70")

@@ -146,3 +146,27 @@ def test_every_visit_is_usable_or_has_a_cause():
 
 def dark(image, found):
     return dataclasses.replace(assess(image, found), brightness=1.0, sharpness=12.0, confidence=0.65)
+
+
+def test_without_frames_what_is_due_goes_then_the_visit_ends_and_nothing_goes_twice():
+    following = follower()
+    assert play(following, [[(0, 100, 100)]]) == []
+    assert following.without_frame(0.3) == []
+    assert len(following.without_frame(1.1)) == 1, "due by the clock"
+    assert following.without_frame(1.4) == [] and following.following
+    assert following.without_frame(1.6) == [] and not following.following
+    sent = play(following, [[(0, 100, 100)]] * 12, begin_s=3.0)
+    assert [(track, shot) for track, shot, _ in sent[:1]] == [("r_1", 1)], "who is still there goes on"
+    for at_s in (6.0, 12.0, 13.0):
+        following.without_frame(at_s)
+    assert following.counts.tracks == 1
+    assert following.counts.usable + following.counts.unusable.total() == 1, "the visit was closed"
+    assert following.finish() == []
+
+
+def test_without_frames_a_view_that_waits_for_a_better_one_goes_when_its_face_counts_as_lost():
+    options = BestShotOptions(first_after_s=60.0, good_enough=1.0, unusable_after_s=60.0)
+    following = follower(shots=options)
+    assert play(following, [[(0, 100, 100)]] * 3) == []
+    assert following.without_frame(1.5) == []
+    assert len(following.without_frame(2.0)) == 1

@@ -21,9 +21,18 @@ from edge_uploader.gateway import build_gateway, camera_options
 from edge_uploader.opening import open_source
 from edge_uploader.selection.crops import CropOptions
 from edge_uploader.settings import EdgeSettings
+from edge_uploader.status import StatusBook
 from shared.domain import Candidate
 from shared.errors import ConfigurationError, ModelUnavailable, StoreUnavailable
-from tests.unit.edge.fakes import ColourDetector, FaultyBlobStore, encode, picture, write_video
+from tests.unit.edge.fakes import (
+    ColourDetector,
+    FaultyBlobStore,
+    Opener,
+    ScriptedCapture,
+    encode,
+    picture,
+    write_video,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -245,3 +254,35 @@ def test_the_report_tells_of_budget_and_drops(settings, clip):
 )
 def test_streams_and_webcams_do_not_wait(settings, source, live):
     assert camera_options(settings, CameraSpec("a", source)).live is live
+
+
+def test_a_live_camera_that_is_broken_makes_the_gateway_unwell_while_another_goes_on(tmp_path, monkeypatch):
+    class Broken(ColourDetector):
+        def detect(self, image):
+            raise ZeroDivisionError
+
+    monkeypatch.setattr("edge_uploader.restarts.backoff_s", lambda *_: 0.0)
+    opened = [ScriptedCapture(10_000, 0.01), ScriptedCapture(10_000, 0.01)]
+    monkeypatch.setattr(
+        "edge_uploader.opening.LiveSource", lambda *rest, **more: LiveSource(*rest, **more, opener=Opener(opened.pop()))
+    )
+    detectors = [Broken(), ColourDetector()]
+    settings = EdgeSettings(edge_spool_dir=tmp_path / "spool", edge_drain_s=0.0, edge_page_port=0)
+    specs = [CameraSpec("door", "rtsp://x/1"), CameraSpec("hall", "rtsp://x/2")]
+    gateway = build_gateway(settings, specs, FaultyBlobStore(), detector_factory=lambda: detectors.pop(0))
+    book, stop = StatusBook(gateway.health), threading.Event()
+    runner = threading.Thread(target=gateway.run, args=(stop,))
+    runner.start()
+    try:
+        ends = time.monotonic() + 20
+        while gateway.health().ok and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert gateway.health().problems == (
+            "camera door: unexpected ZeroDivisionError, see the log; restart the gateway",
+        )
+        assert book.healthy() == (False, "cameras without progress: 1")
+        assert [camera.state for camera in gateway.report().cameras] == ["failed", "running"]
+    finally:
+        stop.set()
+        runner.join(20)
+    assert not runner.is_alive()

@@ -81,6 +81,16 @@ def test_what_has_ended_is_not_stuck_but_a_thread_that_vanished_is() -> None:
         assert camera.after(1_000, alive=False) == []
 
 
+def test_a_live_camera_that_is_broken_is_told_by_name_with_what_to_do_until_the_restart() -> None:
+    camera = Watched()
+    camera.stats.state, camera.stats.error = "failed", "unexpected MemoryError, see the log"
+    look = CameraLook(camera.stats, 0.0, alive=False, broken=True)
+    for no_room in (False, True):
+        found = camera.watch.look(1.0, [look], uploading=True, no_room=no_room)
+        assert found.problems == ("camera door: unexpected MemoryError, see the log; restart the gateway",)
+        assert found.stuck == ("door",) and not found.ok
+
+
 def test_an_uploader_without_threads_and_a_main_loop_that_stands_still() -> None:
     camera = Watched()
     assert camera.after(0, uploading=False) == ["nobody is sending: the uploader's threads have ended"]
