@@ -185,8 +185,16 @@ def _watch(watch: _Watch, options: LiveOptions, client: Client) -> None:
         with progress("frames", None) as bar:
             summary = live.run(watch.source, sinks, lambda: bar.advance(bar.task_ids[0]))
     if summary["frames"] == 0:
-        fail(f"no frame could be read from {watch.source}")
+        fail(f"no frame could be read from {_shown(watch.source)}")
     _tell(summary | {"output": None if output is None else str(output)}, sender, watch)
+
+
+def _shown(source: str) -> str:
+    """The source without a password in it."""
+    from edge_uploader.capture.address import public_name
+    from edge_uploader.opening import is_live
+
+    return public_name(source) if is_live(source) and not source.isdigit() else source
 
 
 def _sinks(watch: _Watch, options: LiveOptions) -> tuple[list[Sink], Path | None]:
@@ -196,7 +204,7 @@ def _sinks(watch: _Watch, options: LiveOptions) -> tuple[list[Sink], Path | None
     sinks: list[Sink] = []
     if watch.window:
         try:
-            sinks.append(Window(f"facerelay: {watch.source}", pace=Path(watch.source).is_file()))
+            sinks.append(Window(f"facerelay: {_shown(watch.source)}", pace=Path(watch.source).is_file()))
         except NoScreen as error:
             messages.print(f"[yellow]no window:[/] {error}; writing the video instead", highlight=False)
     output = watch.output or (None if sinks else _DEFAULT_OUTPUT)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from local.cli.recognize import _shown
 from local.client import Client
 from local.display import VideoSink, frames_per_second
 from local.draw import BLUE, GREEN, RED, WHITE
@@ -255,3 +256,11 @@ def test_figures_of_what_was_sent(slow: Slow) -> None:
     values = sender.stats.to_json()
     assert (values["sent"], values["bytes"], values["faces"]) == (1, len(data), 1)
     assert (values["average_width_px"], values["average_height_px"], values["average_px"]) == (60, 40, 2400)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [("rtsp://me:secret@10.0.0.9/ch1", "rtsp://10.0.0.9"), ("0", "0"), ("a folder/video.mp4", "a folder/video.mp4")],
+)
+def test_a_source_is_shown_without_its_password(source: str, shown: str) -> None:
+    assert _shown(source) == shown
