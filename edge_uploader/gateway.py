@@ -89,6 +89,8 @@ class GatewayReport:
                 "bound": self.spool.dropped_bound,
                 "new": self.spool.dropped_new,
                 "age": self.spool.dropped_age,
+                "refused": self.spool.dropped_refused,
+                "torn": self.spool.dropped_torn,
                 "bytes": self.spool.dropped_bytes,
             },
             "network_bytes": self.uploads.network_bytes,

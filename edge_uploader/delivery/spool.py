@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from edge_uploader.delivery.aside import Aside
 from edge_uploader.delivery.clock import SteadyClock
+from edge_uploader.delivery.counts import SpoolCounts
 from edge_uploader.delivery.disk import write_durably
 from edge_uploader.delivery.entries import SpoolEntry, SpoolItem, decode_item, encode_item, file_rank, named_rank
 from edge_uploader.delivery.order import OPEN, Gate, Rank, Waiting
@@ -46,34 +47,6 @@ _TURNS: Final = 8
 _TIDY_S: Final = 30.0
 _EXPIRED_AT_ONCE: Final = 1_000
 _ROOM_AGAIN: Final = 0.9
-
-
-@dataclass(slots=True)
-class SpoolCounts:
-    """Since the spool was opened.
-
-    Attributes:
-        times_full: spells in which nothing was taken, or something had to give way.
-        dropped_bound: crops that waited and gave way to more valuable ones at the bound.
-        dropped_new: crops that were not taken at the bound, since all that waited was worth more.
-        dropped_age: crops that waited longer than the age limit.
-        dropped_bytes: of these three.
-    """
-
-    taken: int = 0
-    delivered: int = 0
-    refused: int = 0
-    torn: int = 0
-    times_full: int = 0
-    dropped_bound: int = 0
-    dropped_new: int = 0
-    dropped_age: int = 0
-    dropped_bytes: int = 0
-
-    @property
-    def dropped(self) -> int:
-        """Crops that were given up, by the bound or by age."""
-        return self.dropped_bound + self.dropped_new + self.dropped_age
 
 
 class Spool:
@@ -186,19 +159,20 @@ class Spool:
         self.tidy()
         return True
 
-    def take(self, timeout_s: float, gate: Gate = OPEN) -> SpoolEntry | None:
+    def take(self, timeout_s: float, gate: Gate = OPEN, probe: bool = False) -> SpoolEntry | None:
         """Claims the entry that is to go next; None when there was none within the time.
 
         Of eight claims four go to what was taken within the last minute, newest of the best class first, so that
         nobody at the door waits for yesterday; three to the most valuable; one to the oldest, so that everything goes
-        some day. Who has none leaves it to the others.
+        some day. Who has none leaves it to the others. A probe (of a store that refuses what it is given) is any one,
+        so that it is found out when others are taken.
 
         Damaged ones are set aside. One that cannot be read now, such as for want of file handles, is not damaged: it
         waits, and the rest of the time is waited out.
         """
         self.tidy()
         deadline = time.monotonic() + timeout_s
-        while (rank := self._claim(deadline, gate)) is not None:
+        while (rank := self._claim(deadline, gate, probe)) is not None:
             path = self._ready / rank.name
             try:
                 raw = path.read_bytes()
@@ -238,10 +212,24 @@ class Spool:
 
     def refuse(self, entry: SpoolEntry, reason: str) -> None:
         """The store will never have it: keeps it in `refused/`, with the reason in a file beside it."""
-        self._refused.take(entry.path, reason)
+        gone = self._refused.take(entry.path, reason)
         with self._changed:
             self.counts.refused += 1
+            self.counts.dropped_refused += gone.crops
+            self.counts.dropped_bytes += gone.size_bytes
             self._forget(entry.path.name)
+
+    def restore(self, entries: Iterable[SpoolEntry]) -> int:
+        """Takes refused ones back, if need be above the bound: they wait again. Returns how many those are."""
+        found = [entry for entry in entries if self._refused.restore(entry.path)]
+        with self._changed:
+            for entry in found:
+                self.counts.refused -= 1
+                self._sizes[entry.path.name] = entry.size_bytes
+                self._bytes += entry.size_bytes
+                self._waiting.add(entry.rank)
+            self._changed.notify_all()
+        return len(found)
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Waits until everything was delivered, refused or dropped; False when the time is over before."""
@@ -267,7 +255,11 @@ class Spool:
             if expired == _EXPIRED_AT_ONCE:
                 self._tidied_s = 0.0  # there may be more: soon again, so that nobody waits for the lock meanwhile
         for aside in (self._torn, self._refused):
-            expired += aside.expire(before_ns)
+            gone = aside.expire(before_ns)
+            expired += gone.crops
+            with self._changed:
+                self.counts.dropped_age += gone.crops
+                self.counts.dropped_bytes += gone.size_bytes
         if expired:
             logger.error(
                 "%d crops waited for longer than they may, and were erased", expired, extra={"action": "spool_expired"}
@@ -324,13 +316,13 @@ class Spool:
                 raise StoreFull(f"the spool has no room: {error.strerror}") from error
             raise StoreUnavailable(f"the spool cannot be written: {error.strerror}") from error
 
-    def _claim(self, deadline: float, gate: Gate) -> Rank | None:
+    def _claim(self, deadline: float, gate: Gate, probe: bool) -> Rank | None:
         with self._changed:
             while True:
                 now = time.monotonic()
                 while self._resting and self._resting[0][0] <= now:
                     self._waiting.add(heapq.heappop(self._resting)[1])
-                rank = self._next(gate)
+                rank = self._waiting.any(gate) if probe else self._next(gate)
                 if rank is not None:
                     self._turn += 1
                     self._waiting.remove(rank)
@@ -394,5 +386,8 @@ class Spool:
             )
 
     def _torn_apart(self, path: Path) -> None:
-        self.counts.torn += 1
-        self._torn.take(path)
+        gone = self._torn.take(path)
+        with self._changed:
+            self.counts.torn += 1
+            self.counts.dropped_torn += gone.crops
+            self.counts.dropped_bytes += gone.size_bytes

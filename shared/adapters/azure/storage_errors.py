@@ -31,7 +31,8 @@ def translated(what: str) -> Iterator[None]:
         what: what was being done, for the message. Never a blob's or a person's name.
 
     Raises:
-        NotFound: the blob, queue or message is not there, or somebody else has the message.
+        NotFound: the blob, queue or message is not there, or somebody else has the message. Storage says so in a
+            word of its own; a bare 404 is somebody's before it, such as a proxy's.
         PreconditionFailed: an ETag or if-absent condition did not hold.
         InvalidInput: the service refuses the request for what is in it.
         StoreFull: the account's quota is used up.
@@ -55,7 +56,7 @@ def _from_response(error: HttpResponseError, what: str) -> FacerelayError:
         return PreconditionFailed(f"it has changed since it was read, or is there already ({code}), while {what}")
     if code in _NOT_DEPLOYED:
         return StoreUnavailable(f"the storage account lacks a container or queue ({code}), while {what}; deploy it")
-    if status == HTTPStatus.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND and code:
         return NotFound(f"nothing of that name is there, while {what}")
     if status in _REFUSED:
         return InvalidInput(f"storage refused the request ({status} {code}) while {what}")

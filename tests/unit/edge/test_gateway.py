@@ -232,7 +232,7 @@ def test_the_report_tells_of_budget_and_drops(settings, clip):
     )
     report = gateway(limited, FaultyBlobStore(), CameraSpec("a", clip, priority=7)).run(threading.Event())
     values = report.to_json()
-    assert values["dropped"] == {"bound": 0, "new": 0, "age": 0, "bytes": 0}
+    assert values["dropped"] == {"bound": 0, "new": 0, "age": 0, "refused": 0, "torn": 0, "bytes": 0}
     assert values["budget"]["hour_bytes"] == values["network_bytes"] > values["bytes_uploaded"] > 0
     assert (values["budget"]["level"], values["budget"]["month_uploads"]) == ("all", values["crops"])
     again = gateway(limited, FaultyBlobStore(), CameraSpec("a", clip)).report().to_json()

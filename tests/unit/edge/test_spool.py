@@ -219,6 +219,48 @@ def test_what_is_kept_for_a_look_does_not_fill_the_disk(folder):
         spool.refuse(spool.take(0), "no")
     assert sum(path.stat().st_size for path in (folder / "refused").iterdir()) <= 10_000
     assert spool.counts.refused == 20
+    kept = len(list((folder / "refused").glob("*.crop")))
+    assert spool.counts.dropped == spool.counts.dropped_refused == 20 - kept
+    assert spool.counts.dropped_bytes > 2_000 * (20 - kept)
+
+
+def test_what_is_torn_and_gives_way_is_counted(folder):
+    spool = Spool(folder, limit_bytes=100_000)
+    for number in range(20):
+        spool.put(item(number, 2_000))
+        path = next((folder / "ready").iterdir())
+        path.write_bytes(path.read_bytes()[:-1])
+        assert spool.take(0) is None
+    kept = len(list((folder / "torn").iterdir()))
+    assert (spool.counts.torn, spool.counts.dropped_torn, spool.counts.dropped) == (20, 20 - kept, 20 - kept)
+
+
+def test_what_was_refused_can_be_taken_back(folder):
+    spool = Spool(folder)
+    for number in range(3):
+        spool.put(item(number))
+    before = spool.waiting_bytes
+    refused = [spool.take(0) for _ in range(2)]
+    for entry in refused:
+        spool.refuse(entry, "no")
+    (folder / "refused" / refused[0].path.name).unlink()
+    assert spool.restore(refused) == 1
+    assert (spool.waiting, spool.counts.refused) == (2, 1)
+    assert spool.waiting_bytes == before * 2 // 3
+    assert [path.suffix for path in (folder / "refused").iterdir()] == [".reason"], "of the one that was deleted"
+    assert sorted(taken.name for taken in drain(spool)) == [item(0).name, refused[1].item.name]
+
+
+def test_what_lies_in_refused_is_sent_after_the_documented_move(folder):
+    """docs/edge.md: stop, `mv refused/*.crop ready/`, start."""
+    spool = Spool(folder)
+    for number in range(2):
+        spool.put(item(number))
+        spool.refuse(spool.take(0), "no")
+    spool.close()
+    for path in (folder / "refused").glob("*.crop"):
+        path.rename(folder / "ready" / path.name)
+    assert drain(Spool(folder)) == [item(1), item(0)]
 
 
 def test_an_entry_given_back_goes_behind_the_others(folder):
@@ -425,7 +467,7 @@ def test_what_waited_too_long_is_erased_wherever_it_lies(folder, caplog):
     hands.now += 601 * 10**9
     spool._tidied_s = 0.0
     spool.tidy()
-    assert (spool.counts.dropped_age, spool.waiting) == (2, 1)
+    assert (spool.counts.dropped_age, spool.waiting) == (3, 1)
     assert list((folder / "refused").iterdir()) == []
     assert len(list((folder / "ready").iterdir())) == 1
     assert [r.message for r in caplog.records if getattr(r, "action", "") == "spool_expired"] == [
