@@ -304,6 +304,9 @@ class Uploader:
             # Deleted since: it was there, so the recogniser has seen it. Or the store shows nothing (an upload grant);
             # a crop's name is its own for good, so what is there under it is this crop.
             return True
+        except StoreUnavailable as error:
+            error.sent = True  # the question was not, but the crop was
+            raise
         return stored.metadata.get("sha256") == entry.item.metadata.get("sha256")
 
     def _note(self, **amounts: int) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import requests
 from requests.adapters import HTTPAdapter
 
+from shared.adapters.azure.unsent import was_sent
 from shared.adapters.azure.uploads import (
     Bearer,
     CreateOnly,
@@ -108,10 +109,9 @@ class ServiceStore(CreateOnly):
                 timeout=_TIMEOUT_S,
                 allow_redirects=False,
             )
-        except requests.ConnectTimeout as error:
-            raise StoreUnavailable("the service does not answer", sent=False) from error
         except requests.RequestException as error:
-            raise StoreUnavailable(f"the service does not answer ({type(error).__name__})") from error
+            what = f"the service does not answer ({type(error).__name__})"
+            raise StoreUnavailable(what, sent=was_sent(error)) from error
         if answer.status_code == HTTPStatus.CREATED:
             return str(metadata.get("sha256", ""))
         if answer.status_code == HTTPStatus.OK:

@@ -350,6 +350,27 @@ def test_what_never_left_costs_nothing(spool):
     assert budget.report().hour_bytes == uploader.counts.network_bytes == 2 * each
 
 
+def test_a_crop_that_was_sent_costs_though_the_question_after_it_is_not(spool):
+    """The store has a blob of that name; whether it is the same cannot be asked."""
+
+    class Mute(FaultyBlobStore):
+        def properties(self, container, name):
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 1:
+                raise StoreUnavailable("no connection", sent=False)
+            return super().properties(container, name)
+
+    budget = Budget(BudgetLimits(bytes_per_hour=10**6), clock=spool.clock)
+    store = Mute([After(StoreUnavailable("the line went dead"))])
+    spool.put(item())
+    uploader = Uploader(spool, store, budget=budget, threads=1, backoff_s=0.001, backoff_max_s=0.01)
+    uploader.start()
+    assert spool.wait_empty(10)
+    uploader.stop()
+    each = network_bytes(item().data, item().metadata, item().tags)
+    assert budget.report().hour_bytes == uploader.counts.network_bytes == 3 * each
+
+
 def test_who_waits_for_another_threads_attempt_does_not_spin(spool, monkeypatch):
     class Hangs(FaultyBlobStore):
         def put(self, container, name, data, **more):
