@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from edge_uploader.delivery.aside import Aside
 from edge_uploader.delivery.clock import SteadyClock
 from edge_uploader.delivery.counts import SpoolCounts
-from edge_uploader.delivery.disk import write_durably
+from edge_uploader.delivery.disk import Eraser, write_durably
 from edge_uploader.delivery.entries import SpoolEntry, SpoolItem, decode_item, encode_item, file_rank, named_rank
 from edge_uploader.delivery.order import OPEN, Gate, Rank, Waiting
 from edge_uploader.delivery.state import StateFile
@@ -90,6 +90,7 @@ class Spool:
         self._changed = threading.Condition()
         self._serial = self._turn = self._spell = 0
         self._full = False
+        self._eraser = Eraser()
         self._tidied_s = 0.0
         self._unread: set[str] = set()
         self._failures: dict[str, int] = {}
@@ -194,8 +195,8 @@ class Spool:
         return None
 
     def done(self, entry: SpoolEntry) -> None:
-        """The store has acknowledged it: deletes it."""
-        entry.path.unlink(missing_ok=True)
+        """The store has acknowledged it: deletes it. On a disk that lets nothing be deleted it is forgotten alone."""
+        self._eraser.erase(entry.path)
         with self._changed:
             self.counts.delivered += 1
             self._forget(entry.path.name)
@@ -342,10 +343,7 @@ class Spool:
     def _erase(self, rank: Rank) -> None:
         """Off the disk: it was dropped."""
         self.counts.dropped_bytes += self._sizes.get(rank.name, 0)
-        try:
-            (self._ready / rank.name).unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning("an entry cannot be erased: %s", error.strerror, extra={"action": "spool_erase"})
+        self._eraser.erase(self._ready / rank.name)
         self._forget(rank.name)
 
     def _forget(self, name: str) -> None:

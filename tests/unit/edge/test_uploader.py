@@ -8,6 +8,7 @@ import os
 import resource
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -243,6 +244,30 @@ def test_an_unforeseen_error_of_the_spool_ends_no_thread(spool, monkeypatch):
     monkeypatch.setattr(spool, "take", fails_once)
     spool.put(item())
     assert upload(spool, FaultyBlobStore(), threads=1).uploaded == 1
+
+
+def test_a_disk_that_lets_nothing_be_deleted_stops_nothing(spool, tmp_path, monkeypatch, caplog):
+    """Remounted read-only, with a backlog: all is sent at once, and again after the restart, into the same blobs."""
+
+    def read_only(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    store = FaultyBlobStore()
+    for number in range(20):
+        spool.put(item(number))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", read_only)
+        uploader = Uploader(spool, store, threads=2, backoff_max_s=30.0)
+        uploader.start()
+        assert spool.wait_empty(5)
+        uploader.stop()
+    assert (uploader.counts.uploaded, spool.waiting, spool.waiting_bytes) == (20, 0, 0)
+    assert [r.action for r in caplog.records if hasattr(r, "action")].count("spool_erase") == 1
+    spool.close()
+    again = Spool(tmp_path / "spool")
+    assert upload(again, store).already_there == 20
+    assert (len(store.blobs), list((tmp_path / "spool" / "ready").iterdir())) == (20, [])
+    again.close()
 
 
 def test_after_an_outage_all_arrives_in_order_of_value_and_nothing_starves(spool):
