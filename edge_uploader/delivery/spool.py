@@ -95,7 +95,7 @@ class Spool:
         self._unread: set[str] = set()
         self._failures: dict[str, int] = {}
         self._resting: list[tuple[float, Rank]] = []
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}  # oldest first
         self._bytes = 0
         self._waiting = Waiting(self._found())
         self.tidy()
@@ -113,6 +113,13 @@ class Spool:
     @property
     def waiting_bytes(self) -> int:
         return self._bytes
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds since the oldest of what waits was taken; 0 when nothing waits."""
+        with self._changed:
+            rank = named_rank(next(iter(self._sizes), ""))
+        return max(0, self.clock.now_ns() - rank.stamp_ns) / 1e9 if rank else 0.0
 
     @property
     def full(self) -> bool:
@@ -229,6 +236,7 @@ class Spool:
                 self._sizes[entry.path.name] = entry.size_bytes
                 self._bytes += entry.size_bytes
                 self._waiting.add(entry.rank)
+            self._sizes = dict(sorted(self._sizes.items()))
             self._changed.notify_all()
         return len(found)
 
@@ -272,7 +280,7 @@ class Spool:
             self._torn_apart(path)
         ranks = []
         with os.scandir(self._ready) as found:
-            for file in found:
+            for file in sorted(found, key=lambda file: file.name):
                 rank = named_rank(file.name)
                 if rank is None:
                     self._torn_apart(Path(file.path))

@@ -239,6 +239,15 @@ def test_the_report_tells_of_budget_and_drops(settings, clip):
     assert again["budget"]["hour_bytes"] == values["budget"]["hour_bytes"], "it is remembered over a restart"
 
 
+def test_the_report_tells_how_long_the_oldest_crop_has_waited(settings, clip):
+    away = FaultyBlobStore([StoreUnavailable("away")] * 100_000)
+    brief = settings.model_copy(update={"edge_drain_s": 0.3})
+    values = gateway(brief, away, CameraSpec("a", clip)).run(threading.Event()).to_json()
+    assert values["waiting"] and 0.3 <= values["spool"]["oldest_s"] < 60
+    values = gateway(settings, FaultyBlobStore(), CameraSpec("a", clip)).run(threading.Event()).to_json()
+    assert (values["waiting"], values["spool"]["oldest_s"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("source", "live"),
     [("0", True), ("rtsp://10.0.0.9/1", True), ("http://x/", True), ("a.mp4", False), ("dir", False)],

@@ -475,6 +475,33 @@ def test_what_waited_too_long_is_erased_wherever_it_lies(folder, caplog):
     ]
 
 
+def test_the_age_of_the_oldest_that_waits_is_told(folder):
+    """Whether it lies in the spool, rests, is on its way, was there at the start, or was taken back."""
+    hands = Hands()
+    spool = Spool(folder, clock=hands.clock())
+    assert spool.oldest_s == 0
+    for number, priority in enumerate((7, 5, 9)):
+        spool.put(valued(number, priority=priority))
+        hands.now += 10 * 10**9
+    assert spool.oldest_s == 30
+    first = spool.take(0)
+    assert (first.item.name, spool.oldest_s) == (item(2).name, 30), "fresh ones first"
+    spool.done(first)
+    rests = spool.take(0)
+    spool.give_back(rests, rest_s=60.0)
+    assert (rests.item.name, spool.oldest_s) == (item(0).name, 30)
+    spool.close()
+    spool = Spool(folder, clock=hands.clock())
+    assert spool.oldest_s == 30
+    refused = spool.take(0)
+    spool.refuse(refused, "no")
+    assert (refused.item.name, spool.oldest_s) == (item(0).name, 20)
+    spool.restore([refused])
+    assert spool.oldest_s == 30
+    drain(spool)
+    assert spool.oldest_s == 0
+
+
 def test_what_an_earlier_version_left_is_sent(folder):
     Spool(folder).close()
     raw = encode_item(item(1))
