@@ -33,6 +33,7 @@ from edge_uploader.delivery.counts import SpoolCounts
 from edge_uploader.delivery.disk import Eraser, write_durably
 from edge_uploader.delivery.entries import SpoolEntry, SpoolItem, decode_item, encode_item, file_rank, named_rank
 from edge_uploader.delivery.order import OPEN, Gate, Rank, Waiting
+from edge_uploader.delivery.room import Room
 from edge_uploader.delivery.state import StateFile
 from shared.errors import ConfigurationError, IntegrityError, StoreFull, StoreUnavailable
 
@@ -46,7 +47,6 @@ _FRESH_NS: Final = 60_000_000_000
 _TURNS: Final = 8
 _TIDY_S: Final = 30.0
 _EXPIRED_AT_ONCE: Final = 1_000
-_ROOM_AGAIN: Final = 0.9
 
 
 class Spool:
@@ -88,8 +88,8 @@ class Spool:
         self._torn = Aside(folder / "torn", int(limit_bytes * _ASIDE_SHARE))
         self._refused = Aside(folder / "refused", int(limit_bytes * _ASIDE_SHARE))
         self._changed = threading.Condition()
-        self._serial = self._turn = self._spell = 0
-        self._full = False
+        self._serial = self._turn = 0
+        self._room = Room(self.counts, limit_bytes)
         self._eraser = Eraser()
         self._tidied_s = 0.0
         self._unread: set[str] = set()
@@ -123,8 +123,8 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether the last `put` found no room."""
-        return self._full
+        """Whether somebody waits for room: the last `put` of its kind found none."""
+        return self._room.full
 
     def held(self, gate: Gate) -> int:
         """How many entries `gate` holds back."""
@@ -158,7 +158,7 @@ class Spool:
                 self._waiting.remove(other)
                 self.counts.dropped_bound += 1
                 self._erase(other)
-            self._note_room(dropping=bool(yielding))
+            self._room.found(self._bytes, waited=not make_room, dropped=bool(yielding))
             self._sizes[rank.name] = len(raw)
             self._bytes += len(raw)
             self._waiting.add(rank)
@@ -298,12 +298,9 @@ class Spool:
         if missing <= 0:
             return []
         if not make_room:
-            self._note_full("its bound is reached")
+            self._room.none("its bound is reached")
             raise StoreFull("the spool has no room: its bound is reached")
-        if not self._spell:
-            self.counts.times_full += 1
-            logger.error("the spool's bound is reached; what is worth least is dropped", extra={"action": "spool_drop"})
-        self._spell += 1
+        self._room.dropping()
         yielding: list[Rank] = []
         for rank in self._waiting.least():
             if rank > new:
@@ -320,7 +317,7 @@ class Spool:
         try:
             write_durably(self._tmp / name, self._ready / name, raw)
         except OSError as error:
-            self._note_full(error.strerror or "unknown error")
+            self._room.none(error.strerror or "unknown error", disk=True)
             if error.errno in _NO_ROOM:
                 raise StoreFull(f"the spool has no room: {error.strerror}") from error
             raise StoreUnavailable(f"the spool cannot be written: {error.strerror}") from error
@@ -370,26 +367,6 @@ class Spool:
         if first:
             reason = getattr(error, "strerror", None) or type(error).__name__
             logger.error("the spool cannot be read: %s; going on when it can", reason, extra={"action": "spool_unread"})
-
-    def _note_full(self, reason: str) -> None:
-        """Says so once, until there is room again."""
-        if not self._full:
-            self._full = True
-            self.counts.times_full += 1
-            logger.error("the spool takes nothing: %s; going on when it can", reason, extra={"action": "spool_full"})
-
-    def _note_room(self, *, dropping: bool) -> None:
-        if self._full:
-            self._full = False
-            logger.info("there is room in the spool again", extra={"action": "spool_room"})
-        if self._spell and not dropping and self._bytes < _ROOM_AGAIN * self.limit_bytes:
-            dropped, self._spell = self.counts.dropped_bound + self.counts.dropped_new, 0
-            logger.warning(
-                "the spool is below its bound again; %d crops were dropped since the start, %d bytes",
-                dropped,
-                self.counts.dropped_bytes,
-                extra={"action": "spool_dropped", "dropped": dropped},
-            )
 
     def _torn_apart(self, path: Path) -> None:
         gone = self._torn.take(path)

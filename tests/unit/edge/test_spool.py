@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_uploader.delivery.clock import SteadyClock
-from edge_uploader.delivery.spool import Spool, SpoolItem, decode_item, encode_item
+from edge_uploader.delivery.room import Room
+from edge_uploader.delivery.spool import Spool, SpoolCounts, SpoolItem, decode_item, encode_item
 from shared.domain import sha256_hex
 from shared.errors import ConfigurationError, IntegrityError, StoreFull, StoreUnavailable
 
@@ -430,6 +431,64 @@ def test_at_the_bound_the_least_valuable_gives_way_and_that_is_said_once(folder,
     assert spool.put(valued(22), make_room=True)
     said = [record.action for record in caplog.records]
     assert (said.count("spool_drop"), said.count("spool_dropped")) == (1, 1)
+
+
+@pytest.mark.parametrize("delivers", [False, True])
+def test_a_recording_that_waits_beside_a_live_camera_is_one_spell(folder, caplog, delivers):
+    """Each live crop makes room for itself; each delivery lets one in. Neither is an end of being full."""
+    spool = Spool(folder, limit_bytes=200_000)
+    for number in range(19):
+        spool.put(valued(number, size=10_000))
+    for number in range(20, 30):
+        with pytest.raises(StoreFull):
+            spool.put(valued(90, size=10_000))
+        assert spool.put(valued(number, size=10_000, priority=9), make_room=True)
+        assert spool.full, "the recording still waits"
+        if delivers:
+            spool.done(spool.take(0))
+            assert spool.put(valued(number + 100, size=10_000))
+            assert not spool.full
+    assert spool.counts.times_full == 1
+    drain(spool)
+    spool.put(valued(91))
+    assert not spool.full
+    said = [record.action for record in caplog.records]
+    assert [said.count(action) for action in ("spool_full", "spool_drop", "spool_dropped")] == [1, 1, 1]
+    for number in range(40, 60):
+        try:
+            spool.put(valued(number, size=10_000))
+        except StoreFull:
+            break
+    assert (spool.full, spool.counts.times_full) == (True, 2), "another spell"
+
+
+def test_a_small_live_crop_that_fits_ends_no_recordings_wait(folder):
+    spool = Spool(folder, limit_bytes=100_000)
+    spool.put(valued(0, size=90_000))
+    for number in range(1, 4):
+        with pytest.raises(StoreFull):
+            spool.put(valued(90, size=10_000))
+        assert spool.put(valued(number, size=1_000), make_room=True)
+    assert (spool.full, spool.counts.times_full) == (True, 1)
+
+
+def test_a_disk_that_is_full_by_turns_is_one_spell_until_it_is_calm(caplog):
+    caplog.set_level("INFO")
+    now, counts = [0.0], SpoolCounts()
+    room = Room(counts, 100_000, now_s=lambda: now[0])
+    for _ in range(5):
+        room.none("No space left on device", disk=True)
+        assert room.full
+        now[0] += 5.0
+        room.found(95_000, waited=False, dropped=False)
+        assert not room.full, "whoever waited has been served"
+        room.found(1_000, waited=False, dropped=False)
+    assert counts.times_full == 1
+    now[0] += 10.0
+    room.found(1_000, waited=False, dropped=False)
+    assert [record.action for record in caplog.records] == ["spool_full", "spool_room"]
+    room.none("No space left on device", disk=True)
+    assert counts.times_full == 2
 
 
 def test_what_is_on_its_way_never_gives_way(folder):
