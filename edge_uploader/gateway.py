@@ -57,6 +57,7 @@ class GatewayReport:
         limit_bytes: bound of the spool.
         duration_s: of the run, by the clock on the wall.
         budget: what sending has cost, and what is held back for it.
+        oldest_s: since the oldest of the waiting crops was taken; 0 when none waits.
     """
 
     site: str
@@ -68,6 +69,7 @@ class GatewayReport:
     limit_bytes: int
     duration_s: float
     budget: BudgetReport | None = None
+    oldest_s: float = 0.0
 
     @property
     def failed(self) -> list[CameraStats]:
@@ -89,6 +91,8 @@ class GatewayReport:
                 "bound": self.spool.dropped_bound,
                 "new": self.spool.dropped_new,
                 "age": self.spool.dropped_age,
+                "refused": self.spool.dropped_refused,
+                "torn": self.spool.dropped_torn,
                 "bytes": self.spool.dropped_bytes,
             },
             "network_bytes": self.uploads.network_bytes,
@@ -98,7 +102,7 @@ class GatewayReport:
             "waiting_bytes": self.waiting_bytes,
             "limit_bytes": self.limit_bytes,
             "duration_s": round(self.duration_s, 3),
-            "spool": asdict(self.spool),
+            "spool": asdict(self.spool) | {"oldest_s": round(self.oldest_s, 1)},
             "uploads": asdict(self.uploads),
         }
 
@@ -140,6 +144,7 @@ class Gateway:
             limit_bytes=self._spool.limit_bytes,
             duration_s=time.monotonic() - self._began,
             budget=self._uploader.budget(),
+            oldest_s=self._spool.oldest_s,
         )
 
     def close(self) -> None:

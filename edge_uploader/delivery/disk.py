@@ -1,9 +1,13 @@
-"""Files that are there whole, or not at all, whatever happens."""
+"""Files that are there whole, or not at all, whatever happens; and files that cannot be deleted."""
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 
 def write_durably(temporary: Path, path: Path, raw: bytes) -> None:
@@ -44,3 +48,28 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Eraser:
+    """Deletes crops that were sent or dropped. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._failed = False
+
+    def erase(self, path: Path) -> None:
+        """What cannot be deleted is found again at the next start. Says so once, until something can be."""
+        reason = None
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+        with self._guard:
+            first, self._failed = reason is not None and not self._failed, reason is not None
+        if first:
+            logger.error(
+                "crops that were sent or dropped cannot be deleted: %s; what is left is sent again at the next start, "
+                "which does no harm",
+                reason,
+                extra={"action": "spool_erase"},
+            )

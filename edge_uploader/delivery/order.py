@@ -7,6 +7,7 @@ with 100,000 crops waiting.
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -153,6 +154,11 @@ class Waiting:
 
     def oldest(self, gate: Gate = OPEN) -> Rank | None:
         return min((bucket.by_age[0] for bucket in self._allowed(gate)), key=_age, default=None)
+
+    def any(self, gate: Gate = OPEN) -> Rank | None:
+        """One at random, of a class at random that has one which may go."""
+        buckets = list(self._allowed(gate))
+        return random.choice(random.choice(buckets).by_value) if buckets else None  # noqa: S311
 
     def least(self) -> Iterator[Rank]:
         """From the least valuable on. Nothing may be added or removed meanwhile."""

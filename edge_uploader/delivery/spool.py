@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +29,11 @@ from filelock import FileLock, Timeout
 
 from edge_uploader.delivery.aside import Aside
 from edge_uploader.delivery.clock import SteadyClock
-from edge_uploader.delivery.disk import write_durably
+from edge_uploader.delivery.counts import SpoolCounts
+from edge_uploader.delivery.disk import Eraser, write_durably
 from edge_uploader.delivery.entries import SpoolEntry, SpoolItem, decode_item, encode_item, file_rank, named_rank
 from edge_uploader.delivery.order import OPEN, Gate, Rank, Waiting
+from edge_uploader.delivery.room import Room
 from edge_uploader.delivery.state import StateFile
 from shared.errors import ConfigurationError, IntegrityError, StoreFull, StoreUnavailable
 
@@ -45,35 +47,6 @@ _FRESH_NS: Final = 60_000_000_000
 _TURNS: Final = 8
 _TIDY_S: Final = 30.0
 _EXPIRED_AT_ONCE: Final = 1_000
-_ROOM_AGAIN: Final = 0.9
-
-
-@dataclass(slots=True)
-class SpoolCounts:
-    """Since the spool was opened.
-
-    Attributes:
-        times_full: spells in which nothing was taken, or something had to give way.
-        dropped_bound: crops that waited and gave way to more valuable ones at the bound.
-        dropped_new: crops that were not taken at the bound, since all that waited was worth more.
-        dropped_age: crops that waited longer than the age limit.
-        dropped_bytes: of these three.
-    """
-
-    taken: int = 0
-    delivered: int = 0
-    refused: int = 0
-    torn: int = 0
-    times_full: int = 0
-    dropped_bound: int = 0
-    dropped_new: int = 0
-    dropped_age: int = 0
-    dropped_bytes: int = 0
-
-    @property
-    def dropped(self) -> int:
-        """Crops that were given up, by the bound or by age."""
-        return self.dropped_bound + self.dropped_new + self.dropped_age
 
 
 class Spool:
@@ -115,13 +88,14 @@ class Spool:
         self._torn = Aside(folder / "torn", int(limit_bytes * _ASIDE_SHARE))
         self._refused = Aside(folder / "refused", int(limit_bytes * _ASIDE_SHARE))
         self._changed = threading.Condition()
-        self._serial = self._turn = self._spell = 0
-        self._full = False
+        self._serial = self._turn = 0
+        self._room = Room(self.counts, limit_bytes)
+        self._eraser = Eraser()
         self._tidied_s = 0.0
         self._unread: set[str] = set()
         self._failures: dict[str, int] = {}
         self._resting: list[tuple[float, Rank]] = []
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}  # oldest first
         self._bytes = 0
         self._waiting = Waiting(self._found())
         self.tidy()
@@ -141,9 +115,16 @@ class Spool:
         return self._bytes
 
     @property
+    def oldest_s(self) -> float:
+        """Seconds since the oldest of what waits was taken; 0 when nothing waits."""
+        with self._changed:
+            rank = named_rank(next(iter(self._sizes), ""))
+        return max(0, self.clock.now_ns() - rank.stamp_ns) / 1e9 if rank else 0.0
+
+    @property
     def full(self) -> bool:
-        """Whether the last `put` found no room."""
-        return self._full
+        """Whether somebody waits for room: the last `put` of its kind found none."""
+        return self._room.full
 
     def held(self, gate: Gate) -> int:
         """How many entries `gate` holds back."""
@@ -177,7 +158,7 @@ class Spool:
                 self._waiting.remove(other)
                 self.counts.dropped_bound += 1
                 self._erase(other)
-            self._note_room(dropping=bool(yielding))
+            self._room.found(self._bytes, waited=not make_room, dropped=bool(yielding))
             self._sizes[rank.name] = len(raw)
             self._bytes += len(raw)
             self._waiting.add(rank)
@@ -186,19 +167,20 @@ class Spool:
         self.tidy()
         return True
 
-    def take(self, timeout_s: float, gate: Gate = OPEN) -> SpoolEntry | None:
+    def take(self, timeout_s: float, gate: Gate = OPEN, probe: bool = False) -> SpoolEntry | None:
         """Claims the entry that is to go next; None when there was none within the time.
 
         Of eight claims four go to what was taken within the last minute, newest of the best class first, so that
         nobody at the door waits for yesterday; three to the most valuable; one to the oldest, so that everything goes
-        some day. Who has none leaves it to the others.
+        some day. Who has none leaves it to the others. A probe (of a store that refuses what it is given) is any one,
+        so that it is found out when others are taken.
 
         Damaged ones are set aside. One that cannot be read now, such as for want of file handles, is not damaged: it
         waits, and the rest of the time is waited out.
         """
         self.tidy()
         deadline = time.monotonic() + timeout_s
-        while (rank := self._claim(deadline, gate)) is not None:
+        while (rank := self._claim(deadline, gate, probe)) is not None:
             path = self._ready / rank.name
             try:
                 raw = path.read_bytes()
@@ -220,8 +202,8 @@ class Spool:
         return None
 
     def done(self, entry: SpoolEntry) -> None:
-        """The store has acknowledged it: deletes it."""
-        entry.path.unlink(missing_ok=True)
+        """The store has acknowledged it: deletes it. On a disk that lets nothing be deleted it is forgotten alone."""
+        self._eraser.erase(entry.path)
         with self._changed:
             self.counts.delivered += 1
             self._forget(entry.path.name)
@@ -238,10 +220,25 @@ class Spool:
 
     def refuse(self, entry: SpoolEntry, reason: str) -> None:
         """The store will never have it: keeps it in `refused/`, with the reason in a file beside it."""
-        self._refused.take(entry.path, reason)
+        gone = self._refused.take(entry.path, reason)
         with self._changed:
             self.counts.refused += 1
+            self.counts.dropped_refused += gone.crops
+            self.counts.dropped_bytes += gone.size_bytes
             self._forget(entry.path.name)
+
+    def restore(self, entries: Iterable[SpoolEntry]) -> int:
+        """Takes refused ones back, if need be above the bound: they wait again. Returns how many those are."""
+        found = [entry for entry in entries if self._refused.restore(entry.path)]
+        with self._changed:
+            for entry in found:
+                self.counts.refused -= 1
+                self._sizes[entry.path.name] = entry.size_bytes
+                self._bytes += entry.size_bytes
+                self._waiting.add(entry.rank)
+            self._sizes = dict(sorted(self._sizes.items()))
+            self._changed.notify_all()
+        return len(found)
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Waits until everything was delivered, refused or dropped; False when the time is over before."""
@@ -267,7 +264,11 @@ class Spool:
             if expired == _EXPIRED_AT_ONCE:
                 self._tidied_s = 0.0  # there may be more: soon again, so that nobody waits for the lock meanwhile
         for aside in (self._torn, self._refused):
-            expired += aside.expire(before_ns)
+            gone = aside.expire(before_ns)
+            expired += gone.crops
+            with self._changed:
+                self.counts.dropped_age += gone.crops
+                self.counts.dropped_bytes += gone.size_bytes
         if expired:
             logger.error(
                 "%d crops waited for longer than they may, and were erased", expired, extra={"action": "spool_expired"}
@@ -279,7 +280,7 @@ class Spool:
             self._torn_apart(path)
         ranks = []
         with os.scandir(self._ready) as found:
-            for file in found:
+            for file in sorted(found, key=lambda file: file.name):
                 rank = named_rank(file.name)
                 if rank is None:
                     self._torn_apart(Path(file.path))
@@ -297,12 +298,9 @@ class Spool:
         if missing <= 0:
             return []
         if not make_room:
-            self._note_full("its bound is reached")
+            self._room.none("its bound is reached")
             raise StoreFull("the spool has no room: its bound is reached")
-        if not self._spell:
-            self.counts.times_full += 1
-            logger.error("the spool's bound is reached; what is worth least is dropped", extra={"action": "spool_drop"})
-        self._spell += 1
+        self._room.dropping()
         yielding: list[Rank] = []
         for rank in self._waiting.least():
             if rank > new:
@@ -319,18 +317,18 @@ class Spool:
         try:
             write_durably(self._tmp / name, self._ready / name, raw)
         except OSError as error:
-            self._note_full(error.strerror or "unknown error")
+            self._room.none(error.strerror or "unknown error", disk=True)
             if error.errno in _NO_ROOM:
                 raise StoreFull(f"the spool has no room: {error.strerror}") from error
             raise StoreUnavailable(f"the spool cannot be written: {error.strerror}") from error
 
-    def _claim(self, deadline: float, gate: Gate) -> Rank | None:
+    def _claim(self, deadline: float, gate: Gate, probe: bool) -> Rank | None:
         with self._changed:
             while True:
                 now = time.monotonic()
                 while self._resting and self._resting[0][0] <= now:
                     self._waiting.add(heapq.heappop(self._resting)[1])
-                rank = self._next(gate)
+                rank = self._waiting.any(gate) if probe else self._next(gate)
                 if rank is not None:
                     self._turn += 1
                     self._waiting.remove(rank)
@@ -350,10 +348,7 @@ class Spool:
     def _erase(self, rank: Rank) -> None:
         """Off the disk: it was dropped."""
         self.counts.dropped_bytes += self._sizes.get(rank.name, 0)
-        try:
-            (self._ready / rank.name).unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning("an entry cannot be erased: %s", error.strerror, extra={"action": "spool_erase"})
+        self._eraser.erase(self._ready / rank.name)
         self._forget(rank.name)
 
     def _forget(self, name: str) -> None:
@@ -373,26 +368,9 @@ class Spool:
             reason = getattr(error, "strerror", None) or type(error).__name__
             logger.error("the spool cannot be read: %s; going on when it can", reason, extra={"action": "spool_unread"})
 
-    def _note_full(self, reason: str) -> None:
-        """Says so once, until there is room again."""
-        if not self._full:
-            self._full = True
-            self.counts.times_full += 1
-            logger.error("the spool takes nothing: %s; going on when it can", reason, extra={"action": "spool_full"})
-
-    def _note_room(self, *, dropping: bool) -> None:
-        if self._full:
-            self._full = False
-            logger.info("there is room in the spool again", extra={"action": "spool_room"})
-        if self._spell and not dropping and self._bytes < _ROOM_AGAIN * self.limit_bytes:
-            dropped, self._spell = self.counts.dropped_bound + self.counts.dropped_new, 0
-            logger.warning(
-                "the spool is below its bound again; %d crops were dropped since the start, %d bytes",
-                dropped,
-                self.counts.dropped_bytes,
-                extra={"action": "spool_dropped", "dropped": dropped},
-            )
-
     def _torn_apart(self, path: Path) -> None:
-        self.counts.torn += 1
-        self._torn.take(path)
+        gone = self._torn.take(path)
+        with self._changed:
+            self.counts.torn += 1
+            self.counts.dropped_torn += gone.crops
+            self.counts.dropped_bytes += gone.size_bytes

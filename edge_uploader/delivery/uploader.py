@@ -11,10 +11,11 @@ from typing import Final
 
 from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport, network_bytes
 from edge_uploader.delivery.circuit import Backoff, Circuit
+from edge_uploader.delivery.refusals import Refusals
 from edge_uploader.delivery.spool import Spool, SpoolEntry
 from shared import telemetry
 from shared.domain import CANDIDATES
-from shared.errors import NotFound, PermanentError, PreconditionFailed, StoreUnavailable, TransientError
+from shared.errors import FacerelayError, NotFound, PermanentError, PreconditionFailed, StoreUnavailable, TransientError
 from shared.ports import BlobStore
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class UploadCounts:
         network_bytes: estimated on the line, protocol and failed attempts included.
         retries: attempts that failed and are repeated.
         overdue: attempts that took longer than they may, and were given up.
-        refused: crops that the store refused for good.
+        refused: crops that the store refused for good, while it took others.
         unreachable: whether the last attempt failed.
     """
 
@@ -109,6 +110,7 @@ class Uploader:
         self._budget = budget or Budget(BudgetLimits(), clock=spool.clock)
         self._backoff = Backoff(min(backoff_s, backoff_max_s), backoff_max_s)
         self._circuit = Circuit(self._backoff, now_s=time.monotonic)
+        self._refusals, self._judging = Refusals(), threading.Lock()
         self._attempt_s = attempt_s
         self._stop = threading.Event()
         self._guard = threading.Lock()
@@ -165,7 +167,7 @@ class Uploader:
             return
         entry = None
         try:
-            entry = self._spool.take(_POLL_S, self._budget.gate())
+            entry = self._spool.take(_POLL_S, self._budget.gate(), self._refusals.of_all)
         finally:
             if entry is None:
                 self._circuit.unused(permit)
@@ -198,8 +200,7 @@ class Uploader:
         except PermanentError as error:
             self._note(network_bytes=size)
             if worker.end():
-                self._circuit.succeeded(permit)
-                self._refused(entry, error)
+                self._refused(entry, permit, error)
         except Exception:
             logger.exception("sending failed", extra={"action": "upload_error", "blob": entry.item.name})
             if worker.end():
@@ -213,20 +214,42 @@ class Uploader:
 
     def _delivered(self, entry: SpoolEntry, fresh: bool) -> None:
         self._spool.done(entry)
+        if self._refusals.taken(entry):
+            logger.info("the store takes crops again", extra={"action": "upload_taken_again"})
         size = len(entry.item.data) if fresh else 0
         telemetry.EDGE_UPLOADED.add({})
         telemetry.EDGE_UPLOADED_BYTES.add({}, size)
         self._note(uploaded=1, already_there=int(not fresh), bytes_uploaded=size)
         self.counts.unreachable = False
 
-    def _refused(self, entry: SpoolEntry, error: PermanentError) -> None:
+    def _refused(self, entry: SpoolEntry, permit: int, error: PermanentError) -> None:
+        with self._judging:  # so that who is taken back has been set aside before
+            blamed = self._refusals.refused(entry)
+            if blamed is None:
+                self._set_aside(entry, error)
+            else:
+                self._note(refused=-self._spool.restore(blamed))
+        if blamed is None:
+            self._circuit.succeeded(permit)
+            return
+        if blamed:
+            self.counts.unreachable = True
+            logger.error(
+                "the store refuses one crop after another (%s); they wait in the spool. If this gateway is newer than "
+                "its service, update the service; else see what a proxy or the store's settings have against them",
+                error,
+                extra={"action": "upload_refused_all"},
+            )
+        self._failed(entry, permit, error)
+
+    def _set_aside(self, entry: SpoolEntry, error: PermanentError) -> None:
         extra = {"action": "upload_refused", "blob": entry.item.name}
         logger.error("the store refused a crop: %s", error.code, extra=extra)
         self._spool.refuse(entry, f"{error.code}: {error}")
         telemetry.EDGE_REFUSED.add({})
         self._note(refused=1)
 
-    def _failed(self, entry: SpoolEntry, permit: int, error: TransientError) -> None:
+    def _failed(self, entry: SpoolEntry, permit: int, error: FacerelayError) -> None:
         """Back into the spool. It rests for a while, so that one crop that always fails does not block the others."""
         self._circuit.failed(permit, getattr(error, "retry_after_s", None))
         rest_s = self._backoff.limit_s(entry.failures + 1) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -281,6 +304,9 @@ class Uploader:
             # Deleted since: it was there, so the recogniser has seen it. Or the store shows nothing (an upload grant);
             # a crop's name is its own for good, so what is there under it is this crop.
             return True
+        except StoreUnavailable as error:
+            error.sent = True  # the question was not, but the crop was
+            raise
         return stored.metadata.get("sha256") == entry.item.metadata.get("sha256")
 
     def _note(self, **amounts: int) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import requests
 from requests.adapters import HTTPAdapter
 
+from shared.adapters.azure.unsent import was_sent
 from shared.adapters.azure.uploads import (
     Bearer,
     CreateOnly,
@@ -91,13 +92,13 @@ class ServiceStore(CreateOnly):
             except NoGrants:
                 with self._lock:
                     self._direct_until = self._clock() + _ASK_AGAIN
-        return self._deliver(name, data, check_metadata(metadata or {}), content_type)
+        return self._deliver(data, check_metadata(metadata or {}), content_type)
 
     def _direct(self) -> bool:
         with self._lock:
             return self._direct_until is not None and self._clock() < self._direct_until
 
-    def _deliver(self, name: str, data: bytes, metadata: Mapping[str, str], content_type: str) -> str:
+    def _deliver(self, data: bytes, metadata: Mapping[str, str], content_type: str) -> str:
         headers = {METADATA_HEADER: urlencode(metadata), "Content-Type": content_type}
         try:
             # Never redirected: token and picture are for this service alone.
@@ -108,17 +109,24 @@ class ServiceStore(CreateOnly):
                 timeout=_TIMEOUT_S,
                 allow_redirects=False,
             )
-        except requests.ConnectTimeout as error:
-            raise StoreUnavailable("the service does not answer", sent=False) from error
         except requests.RequestException as error:
-            raise StoreUnavailable(f"the service does not answer ({type(error).__name__})") from error
+            what = f"the service does not answer ({type(error).__name__})"
+            raise StoreUnavailable(what, sent=was_sent(error)) from error
         if answer.status_code == HTTPStatus.CREATED:
             return str(metadata.get("sha256", ""))
         if answer.status_code == HTTPStatus.OK:
             raise PreconditionFailed("this candidate is there already")
         if answer.status_code in _REFUSED or answer.status_code == HTTPStatus.CONFLICT:
-            raise InvalidInput(f"the service refused the crop {name} ({answer.status_code})")
+            raise InvalidInput(f"the service refused the crop ({answer.status_code}): {_said(answer)}")
         raise StoreUnavailable(f"the service took no crop ({answer.status_code})", retry_after_s=retry_after_s(answer))
+
+
+def _said(answer: requests.Response) -> str:
+    """The service's own words, which say what to do; a proxy has none."""
+    try:
+        return " ".join(str(answer.json()["message"]).split())[:200]
+    except (ValueError, KeyError, TypeError):
+        return "without a reason"
 
 
 def open_service_store(service_url: str, token: str, **options: Any) -> ServiceStore:

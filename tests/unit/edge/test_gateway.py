@@ -241,11 +241,20 @@ def test_the_report_tells_of_budget_and_drops(settings, clip):
     )
     report = gateway(limited, FaultyBlobStore(), CameraSpec("a", clip, priority=7)).run(threading.Event())
     values = report.to_json()
-    assert values["dropped"] == {"bound": 0, "new": 0, "age": 0, "bytes": 0}
+    assert values["dropped"] == {"bound": 0, "new": 0, "age": 0, "refused": 0, "torn": 0, "bytes": 0}
     assert values["budget"]["hour_bytes"] == values["network_bytes"] > values["bytes_uploaded"] > 0
     assert (values["budget"]["level"], values["budget"]["month_uploads"]) == ("all", values["crops"])
     again = gateway(limited, FaultyBlobStore(), CameraSpec("a", clip)).report().to_json()
     assert again["budget"]["hour_bytes"] == values["budget"]["hour_bytes"], "it is remembered over a restart"
+
+
+def test_the_report_tells_how_long_the_oldest_crop_has_waited(settings, clip):
+    away = FaultyBlobStore([StoreUnavailable("away")] * 100_000)
+    brief = settings.model_copy(update={"edge_drain_s": 0.3})
+    values = gateway(brief, away, CameraSpec("a", clip)).run(threading.Event()).to_json()
+    assert values["waiting"] and 0.3 <= values["spool"]["oldest_s"] < 60
+    values = gateway(settings, FaultyBlobStore(), CameraSpec("a", clip)).run(threading.Event()).to_json()
+    assert (values["waiting"], values["spool"]["oldest_s"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_uploader.delivery.clock import SteadyClock
-from edge_uploader.delivery.spool import Spool, SpoolItem, decode_item, encode_item
+from edge_uploader.delivery.room import Room
+from edge_uploader.delivery.spool import Spool, SpoolCounts, SpoolItem, decode_item, encode_item
 from shared.domain import sha256_hex
 from shared.errors import ConfigurationError, IntegrityError, StoreFull, StoreUnavailable
 
@@ -219,6 +220,48 @@ def test_what_is_kept_for_a_look_does_not_fill_the_disk(folder):
         spool.refuse(spool.take(0), "no")
     assert sum(path.stat().st_size for path in (folder / "refused").iterdir()) <= 10_000
     assert spool.counts.refused == 20
+    kept = len(list((folder / "refused").glob("*.crop")))
+    assert spool.counts.dropped == spool.counts.dropped_refused == 20 - kept
+    assert spool.counts.dropped_bytes > 2_000 * (20 - kept)
+
+
+def test_what_is_torn_and_gives_way_is_counted(folder):
+    spool = Spool(folder, limit_bytes=100_000)
+    for number in range(20):
+        spool.put(item(number, 2_000))
+        path = next((folder / "ready").iterdir())
+        path.write_bytes(path.read_bytes()[:-1])
+        assert spool.take(0) is None
+    kept = len(list((folder / "torn").iterdir()))
+    assert (spool.counts.torn, spool.counts.dropped_torn, spool.counts.dropped) == (20, 20 - kept, 20 - kept)
+
+
+def test_what_was_refused_can_be_taken_back(folder):
+    spool = Spool(folder)
+    for number in range(3):
+        spool.put(item(number))
+    before = spool.waiting_bytes
+    refused = [spool.take(0) for _ in range(2)]
+    for entry in refused:
+        spool.refuse(entry, "no")
+    (folder / "refused" / refused[0].path.name).unlink()
+    assert spool.restore(refused) == 1
+    assert (spool.waiting, spool.counts.refused) == (2, 1)
+    assert spool.waiting_bytes == before * 2 // 3
+    assert [path.suffix for path in (folder / "refused").iterdir()] == [".reason"], "of the one that was deleted"
+    assert sorted(taken.name for taken in drain(spool)) == [item(0).name, refused[1].item.name]
+
+
+def test_what_lies_in_refused_is_sent_after_the_documented_move(folder):
+    """docs/edge.md: stop, `mv refused/*.crop ready/`, start."""
+    spool = Spool(folder)
+    for number in range(2):
+        spool.put(item(number))
+        spool.refuse(spool.take(0), "no")
+    spool.close()
+    for path in (folder / "refused").glob("*.crop"):
+        path.rename(folder / "ready" / path.name)
+    assert drain(Spool(folder)) == [item(1), item(0)]
 
 
 def test_an_entry_given_back_goes_behind_the_others(folder):
@@ -390,6 +433,64 @@ def test_at_the_bound_the_least_valuable_gives_way_and_that_is_said_once(folder,
     assert (said.count("spool_drop"), said.count("spool_dropped")) == (1, 1)
 
 
+@pytest.mark.parametrize("delivers", [False, True])
+def test_a_recording_that_waits_beside_a_live_camera_is_one_spell(folder, caplog, delivers):
+    """Each live crop makes room for itself; each delivery lets one in. Neither is an end of being full."""
+    spool = Spool(folder, limit_bytes=200_000)
+    for number in range(19):
+        spool.put(valued(number, size=10_000))
+    for number in range(20, 30):
+        with pytest.raises(StoreFull):
+            spool.put(valued(90, size=10_000))
+        assert spool.put(valued(number, size=10_000, priority=9), make_room=True)
+        assert spool.full, "the recording still waits"
+        if delivers:
+            spool.done(spool.take(0))
+            assert spool.put(valued(number + 100, size=10_000))
+            assert not spool.full
+    assert spool.counts.times_full == 1
+    drain(spool)
+    spool.put(valued(91))
+    assert not spool.full
+    said = [record.action for record in caplog.records]
+    assert [said.count(action) for action in ("spool_full", "spool_drop", "spool_dropped")] == [1, 1, 1]
+    for number in range(40, 60):
+        try:
+            spool.put(valued(number, size=10_000))
+        except StoreFull:
+            break
+    assert (spool.full, spool.counts.times_full) == (True, 2), "another spell"
+
+
+def test_a_small_live_crop_that_fits_ends_no_recordings_wait(folder):
+    spool = Spool(folder, limit_bytes=100_000)
+    spool.put(valued(0, size=90_000))
+    for number in range(1, 4):
+        with pytest.raises(StoreFull):
+            spool.put(valued(90, size=10_000))
+        assert spool.put(valued(number, size=1_000), make_room=True)
+    assert (spool.full, spool.counts.times_full) == (True, 1)
+
+
+def test_a_disk_that_is_full_by_turns_is_one_spell_until_it_is_calm(caplog):
+    caplog.set_level("INFO")
+    now, counts = [0.0], SpoolCounts()
+    room = Room(counts, 100_000, now_s=lambda: now[0])
+    for _ in range(5):
+        room.none("No space left on device", disk=True)
+        assert room.full
+        now[0] += 5.0
+        room.found(95_000, waited=False, dropped=False)
+        assert not room.full, "whoever waited has been served"
+        room.found(1_000, waited=False, dropped=False)
+    assert counts.times_full == 1
+    now[0] += 10.0
+    room.found(1_000, waited=False, dropped=False)
+    assert [record.action for record in caplog.records] == ["spool_full", "spool_room"]
+    room.none("No space left on device", disk=True)
+    assert counts.times_full == 2
+
+
 def test_what_is_on_its_way_never_gives_way(folder):
     spool = Spool(folder, limit_bytes=100_000)
     for number in range(10):
@@ -425,12 +526,39 @@ def test_what_waited_too_long_is_erased_wherever_it_lies(folder, caplog):
     hands.now += 601 * 10**9
     spool._tidied_s = 0.0
     spool.tidy()
-    assert (spool.counts.dropped_age, spool.waiting) == (2, 1)
+    assert (spool.counts.dropped_age, spool.waiting) == (3, 1)
     assert list((folder / "refused").iterdir()) == []
     assert len(list((folder / "ready").iterdir())) == 1
     assert [r.message for r in caplog.records if getattr(r, "action", "") == "spool_expired"] == [
         "3 crops waited for longer than they may, and were erased"
     ]
+
+
+def test_the_age_of_the_oldest_that_waits_is_told(folder):
+    """Whether it lies in the spool, rests, is on its way, was there at the start, or was taken back."""
+    hands = Hands()
+    spool = Spool(folder, clock=hands.clock())
+    assert spool.oldest_s == 0
+    for number, priority in enumerate((7, 5, 9)):
+        spool.put(valued(number, priority=priority))
+        hands.now += 10 * 10**9
+    assert spool.oldest_s == 30
+    first = spool.take(0)
+    assert (first.item.name, spool.oldest_s) == (item(2).name, 30), "fresh ones first"
+    spool.done(first)
+    rests = spool.take(0)
+    spool.give_back(rests, rest_s=60.0)
+    assert (rests.item.name, spool.oldest_s) == (item(0).name, 30)
+    spool.close()
+    spool = Spool(folder, clock=hands.clock())
+    assert spool.oldest_s == 30
+    refused = spool.take(0)
+    spool.refuse(refused, "no")
+    assert (refused.item.name, spool.oldest_s) == (item(0).name, 20)
+    spool.restore([refused])
+    assert spool.oldest_s == 30
+    drain(spool)
+    assert spool.oldest_s == 0
 
 
 def test_what_an_earlier_version_left_is_sent(folder):

@@ -8,6 +8,7 @@ import os
 import resource
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,71 @@ def test_a_name_that_the_store_refuses_is_refused_for_good(spool):
     assert upload(spool, FaultyBlobStore()).refused == 1
 
 
+def refuser(*bad):
+    """A store that refuses crops of these numbers, or all while `refuses_all` is set."""
+
+    class Refuser(FaultyBlobStore):
+        refuses_all = False
+
+        def put(self, container, name, data, **more):
+            if self.refuses_all or name in {item(number).name for number in bad}:
+                self.puts += 1
+                raise InvalidInput("candidate schema 3; update this service")
+            return super().put(container, name, data, **more)
+
+    return Refuser()
+
+
+def set_aside(tmp_path):
+    return len(list((tmp_path / "spool" / "refused").glob("*.crop")))
+
+
+def test_a_store_that_refuses_all_gets_the_backlog_when_it_is_mended(spool, tmp_path, caplog):
+    store = refuser()
+    store.refuses_all = True
+    for number in range(200):
+        spool.put(item(number))
+    uploader = Uploader(spool, store, threads=2, backoff_s=0.2, backoff_max_s=0.2)
+    uploader.start()
+    time.sleep(1.5)
+    assert (spool.waiting, set_aside(tmp_path)) == (200, 0), "those refused before it was known are back, too"
+    assert store.puts < 40, "one probe in 0.1 s on the average"
+    assert (uploader.counts.refused, spool.counts.refused, uploader.counts.unreachable) == (0, 0, True)
+    store.refuses_all = False
+    assert spool.wait_empty(10)
+    uploader.stop()
+    assert (len(store.blobs), uploader.counts.refused, uploader.counts.unreachable) == (200, 0, False)
+    said = [record for record in caplog.records if getattr(record, "action", "") == "upload_refused_all"]
+    assert len(said) == 1 and "update the service" in said[0].message and "schema 3" in said[0].message
+
+
+def test_single_bad_crops_among_good_ones_are_set_aside(spool, tmp_path):
+    bad = range(0, 60, 10)
+    for number in range(60):
+        spool.put(item(number))
+    counts = upload(spool, refuser(*bad), threads=1)
+    assert (counts.refused, counts.uploaded, set_aside(tmp_path)) == (6, 54, 6)
+
+
+def test_bad_crops_that_go_first_hold_up_no_others_and_are_set_aside(spool, tmp_path):
+    """All of one camera, and the more valuable ones: the store is asked for others, and takes them."""
+    for number in range(30):
+        made = item(number)
+        spool.put(SpoolItem(made.name, made.data, made.metadata, made.tags, priority=9))
+    store = refuser(*range(30))
+    uploader = Uploader(spool, store, threads=2, backoff_s=0.001, backoff_max_s=0.01)
+    uploader.start()
+    good, deadline = 30, time.monotonic() + 20
+    while uploader.counts.refused < 30 and time.monotonic() < deadline:
+        spool.put(item(good))
+        good += 1
+        time.sleep(0.01)
+    assert spool.wait_empty(10)
+    uploader.stop()
+    assert (uploader.counts.refused, set_aside(tmp_path)) == (30, 30)
+    assert uploader.counts.uploaded == len(store.blobs) == good - 30
+
+
 def test_an_unforeseen_error_loses_nothing_and_ends_no_thread(spool):
     store = FaultyBlobStore([ZeroDivisionError("a bug in an adapter")])
     spool.put(item(1))
@@ -178,6 +244,30 @@ def test_an_unforeseen_error_of_the_spool_ends_no_thread(spool, monkeypatch):
     monkeypatch.setattr(spool, "take", fails_once)
     spool.put(item())
     assert upload(spool, FaultyBlobStore(), threads=1).uploaded == 1
+
+
+def test_a_disk_that_lets_nothing_be_deleted_stops_nothing(spool, tmp_path, monkeypatch, caplog):
+    """Remounted read-only, with a backlog: all is sent at once, and again after the restart, into the same blobs."""
+
+    def read_only(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    store = FaultyBlobStore()
+    for number in range(20):
+        spool.put(item(number))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", read_only)
+        uploader = Uploader(spool, store, threads=2, backoff_max_s=30.0)
+        uploader.start()
+        assert spool.wait_empty(5)
+        uploader.stop()
+    assert (uploader.counts.uploaded, spool.waiting, spool.waiting_bytes) == (20, 0, 0)
+    assert [r.action for r in caplog.records if hasattr(r, "action")].count("spool_erase") == 1
+    spool.close()
+    again = Spool(tmp_path / "spool")
+    assert upload(again, store).already_there == 20
+    assert (len(store.blobs), list((tmp_path / "spool" / "ready").iterdir())) == (20, [])
+    again.close()
 
 
 def test_after_an_outage_all_arrives_in_order_of_value_and_nothing_starves(spool):
@@ -283,6 +373,27 @@ def test_what_never_left_costs_nothing(spool):
     uploader.stop()
     each = network_bytes(item().data, item().metadata, item().tags)
     assert budget.report().hour_bytes == uploader.counts.network_bytes == 2 * each
+
+
+def test_a_crop_that_was_sent_costs_though_the_question_after_it_is_not(spool):
+    """The store has a blob of that name; whether it is the same cannot be asked."""
+
+    class Mute(FaultyBlobStore):
+        def properties(self, container, name):
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 1:
+                raise StoreUnavailable("no connection", sent=False)
+            return super().properties(container, name)
+
+    budget = Budget(BudgetLimits(bytes_per_hour=10**6), clock=spool.clock)
+    store = Mute([After(StoreUnavailable("the line went dead"))])
+    spool.put(item())
+    uploader = Uploader(spool, store, budget=budget, threads=1, backoff_s=0.001, backoff_max_s=0.01)
+    uploader.start()
+    assert spool.wait_empty(10)
+    uploader.stop()
+    each = network_bytes(item().data, item().metadata, item().tags)
+    assert budget.report().hour_bytes == uploader.counts.network_bytes == 3 * each
 
 
 def test_who_waits_for_another_threads_attempt_does_not_spin(spool, monkeypatch):
