@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from bench.edge_faults_run import COMPRESSED, Phase, PhaseRun, Rig, small_disk
 from bench.faulty_store import Fault, FaultyStore
@@ -37,6 +38,7 @@ from local.host.poison import PoisonQueues
 from shared.adapters.azure.access import AzureAccess
 from shared.bootstrap import Stores, open_stores
 from shared.domain import CANDIDATES
+from shared.errors import TransientError
 from shared.ports import BlobStore, DetectionFilter
 from shared.settings import Settings
 from shared.vision.assets import ModelCache
@@ -116,7 +118,9 @@ def _enroll(client: Client, cache: ModelCache) -> None:
     client.train()
 
 
+@retry(retry=retry_if_exception_type(TransientError), stop=stop_after_attempt(5), wait=wait_exponential(), reraise=True)
 def _deliver(arrived: BlobStore, stores: Stores, name: str) -> str:
+    """Into the service's store. Where much else runs besides, Azurite does not always answer in time."""
     blob = arrived.get(CANDIDATES, name)
     return stores.blobs.put(
         CANDIDATES, name, blob.data, metadata=blob.properties.metadata, content_type=blob.properties.content_type
