@@ -192,9 +192,8 @@ def _watch(watch: _Watch, options: LiveOptions, client: Client) -> None:
 def _shown(source: str) -> str:
     """The source without a password in it."""
     from edge_uploader.capture.address import public_name
-    from edge_uploader.opening import is_live
 
-    return public_name(source) if is_live(source) and not source.isdigit() else source
+    return public_name(source) if "://" in source else source
 
 
 def _sinks(watch: _Watch, options: LiveOptions) -> tuple[list[Sink], Path | None]:
