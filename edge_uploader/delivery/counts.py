@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Reason = Literal["bound", "new", "age", "refused", "torn"]
+"""Why a crop was given up, see `SpoolCounts`."""
 
 
 @dataclass(slots=True)
@@ -29,6 +33,12 @@ class SpoolCounts:
     dropped_refused: int = 0
     dropped_torn: int = 0
     dropped_bytes: int = 0
+
+    def drop(self, reason: Reason, crops: int, size_bytes: int) -> None:
+        """So many crops were given up."""
+        name = f"dropped_{reason}"
+        setattr(self, name, getattr(self, name) + crops)
+        self.dropped_bytes += size_bytes
 
     @property
     def dropped(self) -> int:

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from edge_uploader.delivery.aside import Aside
 from edge_uploader.delivery.clock import SteadyClock
-from edge_uploader.delivery.counts import SpoolCounts
+from edge_uploader.delivery.counts import Reason, SpoolCounts
 from edge_uploader.delivery.disk import Eraser, write_durably
 from edge_uploader.delivery.entries import SpoolEntry, SpoolItem, decode_item, encode_item, file_rank, named_rank
 from edge_uploader.delivery.order import OPEN, Gate, Rank, Waiting
@@ -156,8 +156,7 @@ class Spool:
             # Only now: had the disk been full, they would have gone for nothing.
             for other in yielding:
                 self._waiting.remove(other)
-                self.counts.dropped_bound += 1
-                self._erase(other)
+                self._erase(other, "bound")
             self._room.found(self._bytes, waited=not make_room, dropped=bool(yielding))
             self._sizes[rank.name] = len(raw)
             self._bytes += len(raw)
@@ -223,8 +222,7 @@ class Spool:
         gone = self._refused.take(entry.path, reason)
         with self._changed:
             self.counts.refused += 1
-            self.counts.dropped_refused += gone.crops
-            self.counts.dropped_bytes += gone.size_bytes
+            self.counts.drop("refused", *gone)
             self._forget(entry.path.name)
 
     def restore(self, entries: Iterable[SpoolEntry]) -> int:
@@ -258,8 +256,7 @@ class Spool:
             expired = 0
             while expired < _EXPIRED_AT_ONCE and (rank := self._waiting.oldest()) and rank.stamp_ns < before_ns:
                 self._waiting.remove(rank)
-                self.counts.dropped_age += 1
-                self._erase(rank)
+                self._erase(rank, "age")
                 expired += 1
             if expired == _EXPIRED_AT_ONCE:
                 self._tidied_s = 0.0  # there may be more: soon again, so that nobody waits for the lock meanwhile
@@ -267,8 +264,7 @@ class Spool:
             gone = aside.expire(before_ns)
             expired += gone.crops
             with self._changed:
-                self.counts.dropped_age += gone.crops
-                self.counts.dropped_bytes += gone.size_bytes
+                self.counts.drop("age", *gone)
         if expired:
             logger.error(
                 "%d crops waited for longer than they may, and were erased", expired, extra={"action": "spool_expired"}
@@ -309,8 +305,7 @@ class Spool:
             missing -= self._sizes[rank.name]
             if missing <= 0:
                 return yielding
-        self.counts.dropped_new += 1
-        self.counts.dropped_bytes += size_bytes
+        self.counts.drop("new", 1, size_bytes)
         return None
 
     def _write(self, name: str, raw: bytes) -> None:
@@ -345,9 +340,9 @@ class Spool:
         fresh = self._waiting.newest(gate, self.clock.now_ns() - _FRESH_NS) if turn % 2 == 0 else None
         return fresh or self._waiting.best(gate)
 
-    def _erase(self, rank: Rank) -> None:
-        """Off the disk: it was dropped."""
-        self.counts.dropped_bytes += self._sizes.get(rank.name, 0)
+    def _erase(self, rank: Rank, reason: Reason) -> None:
+        """Off the disk: it is given up."""
+        self.counts.drop(reason, 1, self._sizes.get(rank.name, 0))
         self._eraser.erase(self._ready / rank.name)
         self._forget(rank.name)
 
@@ -372,5 +367,4 @@ class Spool:
         gone = self._torn.take(path)
         with self._changed:
             self.counts.torn += 1
-            self.counts.dropped_torn += gone.crops
-            self.counts.dropped_bytes += gone.size_bytes
+            self.counts.drop("torn", *gone)
