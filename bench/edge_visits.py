@@ -143,6 +143,7 @@ def naming_figures(judged: Judged, answers: Sequence[str]) -> dict[str, Any]:
     return {
         "enrolled_visits": len(enrolled),
         "recognised_visits": len(right),
+        "recognised": [record.visit for record in right],
         "visit_recall": round(len(right) / max(len(enrolled), 1), 4),
         "identified_people": len({record.person for record in right}),
         "false_name_visits": sum(record.misnamed for record in judged.visits),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.edge import compare, pooled
+from bench.edge import compare, differences, pooled
 from bench.edge_names import Answer
 from bench.edge_proxy import counting
 from bench.edge_seed import matched, recall_figures
@@ -92,6 +92,7 @@ def _policy(network: int, recall: float, false: int) -> dict[str, object]:
         "packs": {
             "sface": {
                 "visit_recall": recall,
+                "recognised": list(range(round(100 * recall))),
                 "false_name_visits": false,
                 "at_as_many_false_names": {"visit_recall": recall + 0.005},
             }
@@ -127,11 +128,38 @@ def test_scenes_are_pooled_by_visits_not_by_shares() -> None:
     def scene(enrolled: int, recognised: int) -> dict[str, Any]:
         found: dict[str, Any] = {"enrolled_visits": enrolled, "recognised_visits": recognised, "false_name_visits": 1}
         found["at_as_many_false_names"] = {"recognised_visits": recognised + 1}
-        return {"policies": {"best_shot": {"packs": {"sface": found}}, "seed": {"packs": {}}}}
+        return {"fixtures": False, "policies": {"best_shot": {"packs": {"sface": found}}, "seed": {"packs": {}}}}
 
     sums = pooled([scene(10, 5), scene(90, 90)])["sface"]["best_shot"]
     assert (sums["visit_recall"], sums["false_name_visits"]) == (0.95, 2)
     assert sums["visit_recall_at_as_many_false_names"] == 0.97
+
+
+def _compared(ours: list[int], theirs: list[int], *, fixtures: bool = False) -> dict[str, Any]:
+    def policy(recognised: list[int]) -> dict[str, Any]:
+        found = {"enrolled_visits": 100, "recognised": recognised, "visit_recall": len(recognised) / 100}
+        found |= {"false_name_visits": 0, "at_as_many_false_names": {"visit_recall": 0.0}}
+        return {"network_bytes": 1, "reduction_vs_4mbps": 1.0, "packs": {"sface": found}}
+
+    policies = {"best_shot": policy(ours), "every_frame": policy(theirs)}
+    scene: dict[str, Any] = {"density": "high", "fixtures": fixtures, "policies": policies}
+    return scene | {"compared": compare(scene)}
+
+
+def test_a_difference_comes_with_what_chance_can_do_to_it() -> None:
+    scenes = [_compared([1, 2, 3], [2, 3, 4, 5]), _compared([1], [1, 2]), _compared([], [1], fixtures=True)]
+    found = differences(scenes)["sface"]
+    assert (found["visits"], found["best_shot"], found["every_frame"]) == (200, 1, 3)
+    assert found["visit_recall_difference"] == -0.01
+    assert found["met"], "a point is what may be lost"
+    low, high = found["interval_95"]
+    assert high == pytest.approx(-0.01 + 1.96 * np.sqrt(4 - 4 / 200) / 200, abs=1e-4)
+    assert low + high == pytest.approx(-0.02, abs=1e-4)
+
+
+def test_without_both_policies_nothing_is_compared() -> None:
+    scene: dict[str, Any] = {"density": "high", "fixtures": False, "policies": {"best_shot": {}}, "compared": None}
+    assert differences([scene]) == {}
 
 
 def test_one_box_finds_one_face() -> None:
