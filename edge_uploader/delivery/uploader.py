@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
 _OTHERS_TRY_S: Final = 0.05
 _MOST_STUCK: Final = 16
+AWAY: Final = "the store does not answer"
+REFUSES: Final = "the store refuses one crop after another"
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class UploadCounts:
         retries: attempts that failed and are repeated.
         overdue: attempts that took longer than they may, and were given up.
         refused: crops that the store refused for good, while it took others.
-        unreachable: whether the last attempt failed.
+        trouble: why crops wait for the store at the moment, in words; None while it takes them.
     """
 
     uploaded: int = 0
@@ -47,7 +49,7 @@ class UploadCounts:
     retries: int = 0
     overdue: int = 0
     refused: int = 0
-    unreachable: bool = False
+    trouble: str | None = None
 
 
 class _Worker:
@@ -220,7 +222,7 @@ class Uploader:
         telemetry.EDGE_UPLOADED.add({})
         telemetry.EDGE_UPLOADED_BYTES.add({}, size)
         self._note(uploaded=1, already_there=int(not fresh), bytes_uploaded=size)
-        self.counts.unreachable = False
+        self.counts.trouble = None
 
     def _refused(self, entry: SpoolEntry, permit: int, error: PermanentError) -> None:
         with self._judging:  # so that who is taken back has been set aside before
@@ -233,14 +235,13 @@ class Uploader:
             self._circuit.succeeded(permit)
             return
         if blamed:
-            self.counts.unreachable = True
             logger.error(
                 "the store refuses one crop after another (%s); they wait in the spool. If this gateway is newer than "
                 "its service, update the service; else see what a proxy or the store's settings have against them",
                 error,
                 extra={"action": "upload_refused_all"},
             )
-        self._failed(entry, permit, error)
+        self._failed(entry, permit, error, REFUSES)
 
     def _set_aside(self, entry: SpoolEntry, error: PermanentError) -> None:
         extra = {"action": "upload_refused", "blob": entry.item.name}
@@ -249,15 +250,15 @@ class Uploader:
         telemetry.EDGE_REFUSED.add({})
         self._note(refused=1)
 
-    def _failed(self, entry: SpoolEntry, permit: int, error: FacerelayError) -> None:
+    def _failed(self, entry: SpoolEntry, permit: int, error: FacerelayError, trouble: str = AWAY) -> None:
         """Back into the spool. It rests for a while, so that one crop that always fails does not block the others."""
         self._circuit.failed(permit, getattr(error, "retry_after_s", None))
         rest_s = self._backoff.limit_s(entry.failures + 1) * random.uniform(0.5, 1.0)  # noqa: S311
         self._spool.give_back(entry, rest_s)
         telemetry.EDGE_RETRIES.add({})
         self._note(retries=1)
-        was_there, self.counts.unreachable = not self.counts.unreachable, True
-        if was_there and not self._stop.is_set():
+        before, self.counts.trouble = self.counts.trouble, trouble
+        if before is None and trouble == AWAY and not self._stop.is_set():
             logger.warning(
                 "the store does not take crops (%s); they wait in the spool",
                 type(error).__name__,

@@ -64,7 +64,7 @@ function tiles(status) {
   ], status.limit_bytes ? status.waiting_bytes / status.limit_bytes : 0));
   found.push(tile("Upload", `${number(uploads.uploaded)} sent`, [
     [`${size(uploads.bytes_uploaded)}, now ${size(rate.bytes_per_s)}/s`],
-    [uploads.unreachable ? "the store does not answer; crops wait" : "", "bad"],
+    [uploads.trouble ? `${uploads.trouble}; crops wait` : "", "bad"],
     [uploads.retries ? `${number(uploads.retries)} attempts repeated` : ""],
     [uploads.refused ? `${number(uploads.refused)} refused` : "", "bad"],
   ]));
@@ -208,7 +208,7 @@ function render(status) {
   });
   const troubles = status.cameras.filter((camera) => ["bad", "warn"].includes(cameraState(camera)[1])).length;
   if (!status.health.ok) state(status.health.problems.join("; "), "bad");
-  else if (status.uploads.unreachable) state("the store does not answer", "warn");
+  else if (status.uploads.trouble) state(status.uploads.trouble, "warn");
   else if (troubles) state(troubles === 1 ? "one camera needs a look" : `${troubles} cameras need a look`, "warn");
   else state("all is well", "ok");
   document.getElementById("foot").textContent =

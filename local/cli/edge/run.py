@@ -254,8 +254,8 @@ def _caption(report: GatewayReport) -> str:
         parts.append(f"{report.spool.dropped} dropped")
     if report.budget is not None and report.budget.held_back:
         parts.append(f"{report.budget.held_back} held back by the budget")
-    if report.uploads.unreachable:
-        parts.append("the store does not answer")
+    if report.uploads.trouble:
+        parts.append(report.uploads.trouble)
     return " · ".join(parts)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from edge_uploader.delivery.budget import Budget, BudgetLimits, network_bytes
 from edge_uploader.delivery.spool import Spool, SpoolItem
-from edge_uploader.delivery.uploader import Uploader
+from edge_uploader.delivery.uploader import REFUSES, Uploader
 from shared.errors import InvalidInput, StoreFull, StoreUnavailable
 from tests.unit.edge.fakes import After, FaultyBlobStore, digest
 
@@ -57,7 +57,7 @@ def test_a_store_that_is_away_is_asked_again_until_it_answers(spool, caplog):
     spool.put(item())
     counts = upload(spool, store, threads=1)
     assert store.blobs[item().name].data == item().data
-    assert (counts.uploaded, counts.retries, counts.unreachable) == (1, 6, False)
+    assert (counts.uploaded, counts.retries, counts.trouble) == (1, 6, None)
     assert [r.action for r in caplog.records if hasattr(r, "action")].count("upload_retry") == 1
 
 
@@ -132,11 +132,11 @@ def test_a_store_that_refuses_all_gets_the_backlog_when_it_is_mended(spool, tmp_
     time.sleep(1.5)
     assert (spool.waiting, set_aside(tmp_path)) == (200, 0), "those refused before it was known are back, too"
     assert store.puts < 40, "one probe in 0.1 s on the average"
-    assert (uploader.counts.refused, spool.counts.refused, uploader.counts.unreachable) == (0, 0, True)
+    assert (uploader.counts.refused, spool.counts.refused, uploader.counts.trouble) == (0, 0, REFUSES)
     store.refuses_all = False
     assert spool.wait_empty(10)
     uploader.stop()
-    assert (len(store.blobs), uploader.counts.refused, uploader.counts.unreachable) == (200, 0, False)
+    assert (len(store.blobs), uploader.counts.refused, uploader.counts.trouble) == (200, 0, None)
     said = [record for record in caplog.records if getattr(record, "action", "") == "upload_refused_all"]
     assert len(said) == 1 and "update the service" in said[0].message and "schema 3" in said[0].message
 

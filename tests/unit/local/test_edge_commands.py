@@ -89,7 +89,7 @@ def test_a_status_fits_eighty_columns_with_all_that_may_be_in_it() -> None:
         "cameras": [full, camera(error="rtsp://10.0.0.9/1 cannot be opened")],
         "health": {"ok": False, "problems": ["camera gate: no frame"], "stuck": ["gate"]},
         "spool": {"oldest_s": 7_300, "dropped_bound": 3},
-        "uploads": {"uploaded": 12, "bytes_uploaded": 3_000_000, "refused": 1, "unreachable": True},
+        "uploads": {"uploaded": 12, "bytes_uploaded": 3_000_000, "refused": 1, "trouble": "the store does not answer"},
         "upload_rate": {"crops_per_minute": 5.0, "bytes_per_s": 0.0},
         "budget": {"hour_bytes": 5e6, "hour_limit_bytes": 1e7, "month_limit": 20, "month_spent": 1.5, "held_back": 4},
         "waiting": 9,
