@@ -31,9 +31,14 @@ def run(*arguments: str):
 def test_a_file_is_written_once_for_its_owner_and_can_be_checked(tmp_path: Path) -> None:
     done = run("init", "--camera", "door@Hall=rtsp://u:p@127.0.0.1:9/x", "--site", "museum")
     assert done.exit_code == 0 and (tmp_path / "edge.yaml").stat().st_mode & 0o777 == 0o600
-    assert "facerelay edge check --config edge.yaml" in done.output
+    assert "look it over, then: facerelay edge check --config edge.yaml" in done.output
     again = run("init")
     assert again.exit_code == 1 and "is there already" in again.output
+
+
+def test_what_the_file_still_lacks_is_told() -> None:
+    assert "fill in the site's id and the camera, then" in run("init").output
+    assert "fill in the site's id, then" in run("init", "--config", "b.yaml", "--camera", "door=a.mp4").output
 
 
 def test_check_tells_all_problems_of_the_file(tmp_path: Path) -> None:
