@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
 _OTHERS_TRY_S: Final = 0.05
 _MOST_STUCK: Final = 16
-AWAY: Final = "the store does not answer"
+AWAY: Final = "the store does not take crops"
 REFUSES: Final = "the store refuses one crop after another"
 
 

@@ -64,7 +64,7 @@ function tiles(status) {
   ], status.limit_bytes ? status.waiting_bytes / status.limit_bytes : 0));
   found.push(tile("Upload", `${number(uploads.uploaded)} sent`, [
     [`${size(uploads.bytes_uploaded)}, now ${size(rate.bytes_per_s)}/s`],
-    [uploads.trouble ? `${uploads.trouble}; crops wait` : "", "bad"],
+    [uploads.trouble ? `${uploads.trouble}; they wait` : "", "bad"],
     [uploads.retries ? `${number(uploads.retries)} attempts repeated` : ""],
     [uploads.refused ? `${number(uploads.refused)} refused` : "", "bad"],
   ]));

@@ -209,8 +209,8 @@ def _delivery(document: dict[str, Any]) -> list[Text]:
     if uploads["refused"]:
         sent += f", {uploads['refused']:,} refused"
     lines = [Text(depth), Text(sent)]
-    if uploads["trouble"]:
-        lines.append(Text(f"        {uploads['trouble']}; crops wait", style="red"))
+    if trouble := uploads.get("trouble"):
+        lines.append(Text(f"        {trouble}; they wait", style="red"))
     if budget := document.get("budget"):
         lines.append(Text(f"budget  {budget_line(budget)}"))
     return lines
