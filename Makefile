@@ -64,7 +64,7 @@ models: $(STAMP)
 	@$(BIN)/facerelay models fetch --pack sface
 
 test: $(DEV_STAMP) $(NODE_STAMP) models conformance-environment  ## every test
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 conformance: $(DEV_STAMP) models conformance-environment  ## every function in Microsoft's worker library, on Python 3.13
 	$(BIN)/python -m pytest tests/conformance

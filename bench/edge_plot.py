@@ -84,5 +84,7 @@ def _names(axes: Axes, scenes: dict[str, Any]) -> None:
     labels = []
     for name, scene in scenes.items():
         rate = next(iter(scene["policies"].values()))["faces_per_minute"]
-        labels.append(name.replace("_", " ") + (f"\n{rate:,.0f} faces/min" if rate is not None else ""))
-    axes.set_xticks(range(len(labels)), labels)
+        labels.append(
+            name.replace("_", " ").replace(", ", "\n") + (f"\n{rate:,.0f} faces/min" if rate is not None else "")
+        )
+    axes.set_xticks(range(len(labels)), labels, fontsize=9 if len(labels) < 5 else 7)

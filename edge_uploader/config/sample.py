@@ -25,6 +25,7 @@ _HEAD: Final = """\
 # ${{NAME}} anywhere in a value stands for an environment variable; a plain ${{ is written $${{.
 # docs/edge.md explains every key; `facerelay edge check --schema` is for editors.
 """
+_NO_SITE: Final = "site: site                            # its id, in the name and the tags of every crop: hq, museum"
 _NO_CAMERA: Final = """\
   - name: door                        # the camera's id
     source: rtsp://user@10.0.0.9:554/stream1   # or a video file, a folder of images, http://…, a webcam's number
@@ -37,9 +38,10 @@ _IN_USE: Final = frozenset({"site", "page.port", "log.format"})
 """Written above, with a value."""
 
 
-def sample(path: Path, cameras: Sequence[CameraSpec], site: str = "site") -> str:
-    """The text of a file with these cameras; without any, with one to fill in."""
-    lines = [_HEAD.format(path=path), f"site: {json.dumps(site, ensure_ascii=False)}", "", "cameras:"]
+def sample(path: Path, cameras: Sequence[CameraSpec], site: str | None = None) -> str:
+    """The text of a file with these cameras; without any, with one to fill in, and so for the site."""
+    named = f"site: {json.dumps(site, ensure_ascii=False)}" if site else _NO_SITE
+    lines = [_HEAD.format(path=path), named, "", "cameras:"]
     lines.append("".join(_entry(spec) for spec in cameras).rstrip("\n") if cameras else _NO_CAMERA.rstrip("\n"))
     own = ", ".join(sorted(camera_keys()))
     lines += [*_comment(f"A camera may also have its own: {own}.", "    "), ""]

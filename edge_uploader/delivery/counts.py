@@ -1,12 +1,19 @@
-"""What a spool counts."""
+"""What a spool counts, and what can be wrong with a store."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Reason = Literal["bound", "new", "age", "refused", "torn"]
 """Why a crop was given up, see `SpoolCounts`."""
+Trouble = Literal["away", "refuses"]
+"""Why crops wait for the store: it cannot be reached or is overloaded; it refuses one after another."""
+TROUBLES: Final[dict[str, str]] = {
+    "away": "the store cannot be reached, or is overloaded",
+    "refuses": "the store refuses one crop after another",
+}
+"""In words, for people."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Final
 
 from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport, network_bytes
 from edge_uploader.delivery.circuit import Backoff, Circuit
+from edge_uploader.delivery.counts import Trouble
 from edge_uploader.delivery.refusals import Refusals
 from edge_uploader.delivery.spool import Spool, SpoolEntry
 from shared import telemetry
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
 _OTHERS_TRY_S: Final = 0.05
 _MOST_STUCK: Final = 16
-AWAY: Final = "the store does not take crops"
-REFUSES: Final = "the store refuses one crop after another"
 
 
 @dataclass(slots=True)
@@ -39,7 +38,7 @@ class UploadCounts:
         retries: attempts that failed and are repeated.
         overdue: attempts that took longer than they may, and were given up.
         refused: crops that the store refused for good, while it took others.
-        trouble: why crops wait for the store at the moment, in words; None while it takes them.
+        trouble: why crops wait for the store at the moment; None while it takes them.
     """
 
     uploaded: int = 0
@@ -49,7 +48,7 @@ class UploadCounts:
     retries: int = 0
     overdue: int = 0
     refused: int = 0
-    trouble: str | None = None
+    trouble: Trouble | None = None
 
 
 class _Worker:
@@ -233,6 +232,7 @@ class Uploader:
                 self._note(refused=-self._spool.restore(blamed))
         if blamed is None:
             self._circuit.succeeded(permit)
+            self.counts.trouble = None
             return
         if blamed:
             logger.error(
@@ -241,7 +241,7 @@ class Uploader:
                 error,
                 extra={"action": "upload_refused_all"},
             )
-        self._failed(entry, permit, error, REFUSES)
+        self._failed(entry, permit, error, "refuses")
 
     def _set_aside(self, entry: SpoolEntry, error: PermanentError) -> None:
         extra = {"action": "upload_refused", "blob": entry.item.name}
@@ -250,7 +250,7 @@ class Uploader:
         telemetry.EDGE_REFUSED.add({})
         self._note(refused=1)
 
-    def _failed(self, entry: SpoolEntry, permit: int, error: FacerelayError, trouble: str = AWAY) -> None:
+    def _failed(self, entry: SpoolEntry, permit: int, error: FacerelayError, trouble: Trouble = "away") -> None:
         """Back into the spool. It rests for a while, so that one crop that always fails does not block the others."""
         self._circuit.failed(permit, getattr(error, "retry_after_s", None))
         rest_s = self._backoff.limit_s(entry.failures + 1) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -258,7 +258,7 @@ class Uploader:
         telemetry.EDGE_RETRIES.add({})
         self._note(retries=1)
         before, self.counts.trouble = self.counts.trouble, trouble
-        if before is None and trouble == AWAY and not self._stop.is_set():
+        if before is None and trouble == "away" and not self._stop.is_set():
             logger.warning(
                 "the store does not take crops (%s); they wait in the spool",
                 type(error).__name__,

@@ -2,6 +2,10 @@
 "use strict";
 
 const POLL_MS = 1000, PICTURE_MS = 500, ANSWER_MS = 4000, RETRY_MS = 1500;
+const TROUBLES = {
+  away: "the store cannot be reached, or is overloaded",
+  refuses: "the store refuses one crop after another",
+};
 const cards = new Map();
 let paused = false, lastAnswer = null, shownState = "";
 
@@ -64,7 +68,7 @@ function tiles(status) {
   ], status.limit_bytes ? status.waiting_bytes / status.limit_bytes : 0));
   found.push(tile("Upload", `${number(uploads.uploaded)} sent`, [
     [`${size(uploads.bytes_uploaded)}, now ${size(rate.bytes_per_s)}/s`],
-    [uploads.trouble ? `${uploads.trouble}; they wait` : "", "bad"],
+    [uploads.trouble ? `${TROUBLES[uploads.trouble]}; crops wait` : "", "bad"],
     [uploads.retries ? `${number(uploads.retries)} attempts repeated` : ""],
     [uploads.refused ? `${number(uploads.refused)} refused` : "", "bad"],
   ]));
@@ -208,7 +212,7 @@ function render(status) {
   });
   const troubles = status.cameras.filter((camera) => ["bad", "warn"].includes(cameraState(camera)[1])).length;
   if (!status.health.ok) state(status.health.problems.join("; "), "bad");
-  else if (status.uploads.trouble) state(status.uploads.trouble, "warn");
+  else if (status.uploads.trouble) state(TROUBLES[status.uploads.trouble], "warn");
   else if (troubles) state(troubles === 1 ? "one camera needs a look" : `${troubles} cameras need a look`, "warn");
   else state("all is well", "ok");
   document.getElementById("foot").textContent =

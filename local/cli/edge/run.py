@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from edge_uploader.delivery.counts import TROUBLES
 from edge_uploader.systemd import Systemd
 from local.cli.console import Json, console, messages, print_json
 from local.cli.edge.common import (
@@ -255,7 +256,7 @@ def _caption(report: GatewayReport) -> str:
     if report.budget is not None and report.budget.held_back:
         parts.append(f"{report.budget.held_back} held back by the budget")
     if report.uploads.trouble:
-        parts.append(report.uploads.trouble)
+        parts.append(TROUBLES[report.uploads.trouble])
     return " · ".join(parts)
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edge_uploader.delivery.counts import TROUBLES
 from local.cli.console import Json, console, messages, print_json
 from local.cli.edge.common import Config, load_plan, one_line_errors, size, span
 
@@ -209,8 +210,8 @@ def _delivery(document: dict[str, Any]) -> list[Text]:
     if uploads["refused"]:
         sent += f", {uploads['refused']:,} refused"
     lines = [Text(depth), Text(sent)]
-    if trouble := uploads.get("trouble"):
-        lines.append(Text(f"        {trouble}; they wait", style="red"))
+    if trouble := uploads["trouble"]:
+        lines.append(Text(f"        {TROUBLES[trouble]}; crops wait", style="red"))
     if budget := document.get("budget"):
         lines.append(Text(f"budget  {budget_line(budget)}"))
     return lines

@@ -92,7 +92,7 @@ def _policy(network: int, recall: float, false: int) -> dict[str, object]:
         "packs": {
             "sface": {
                 "visit_recall": recall,
-                "recognised": list(range(round(100 * recall))),
+                "recognised": dict.fromkeys(range(round(100 * recall)), "ann_lee"),
                 "false_name_visits": false,
                 "at_as_many_false_names": {"visit_recall": recall + 0.005},
             }
@@ -130,15 +130,20 @@ def test_scenes_are_pooled_by_visits_not_by_shares() -> None:
         found["at_as_many_false_names"] = {"recognised_visits": recognised + 1}
         return {"fixtures": False, "policies": {"best_shot": {"packs": {"sface": found}}, "seed": {"packs": {}}}}
 
-    sums = pooled([scene(10, 5), scene(90, 90)])["sface"]["best_shot"]
+    fixtures = scene(100, 0) | {"fixtures": True}
+    sums = pooled([scene(10, 5), scene(90, 90), fixtures])["sface"]["best_shot"]
     assert (sums["visit_recall"], sums["false_name_visits"]) == (0.95, 2)
     assert sums["visit_recall_at_as_many_false_names"] == 0.97
 
 
-def _compared(ours: list[int], theirs: list[int], *, fixtures: bool = False) -> dict[str, Any]:
-    def policy(recognised: list[int]) -> dict[str, Any]:
-        found = {"enrolled_visits": 100, "recognised": recognised, "visit_recall": len(recognised) / 100}
-        found |= {"false_name_visits": 0, "at_as_many_false_names": {"visit_recall": 0.0}}
+def _compared(ours: str, theirs: str, *, fixtures: bool = False) -> dict[str, Any]:
+    """Twenty people come three times each; both texts name those whose first visits are recognised, one a letter."""
+
+    def policy(recognised: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"visits_by_person": dict.fromkeys("abcdefghijklmnopqrst", 3)}
+        visits = [(recognised[:place].count(person), person) for place, person in enumerate(recognised)]
+        found["recognised"] = {f"{person}{number}": person for number, person in visits}
+        found |= {"visit_recall": 0.0, "false_name_visits": 0, "at_as_many_false_names": {"visit_recall": 0.0}}
         return {"network_bytes": 1, "reduction_vs_4mbps": 1.0, "packs": {"sface": found}}
 
     policies = {"best_shot": policy(ours), "every_frame": policy(theirs)}
@@ -147,14 +152,21 @@ def _compared(ours: list[int], theirs: list[int], *, fixtures: bool = False) -> 
 
 
 def test_a_difference_comes_with_what_chance_can_do_to_it() -> None:
-    scenes = [_compared([1, 2, 3], [2, 3, 4, 5]), _compared([1], [1, 2]), _compared([], [1], fixtures=True)]
+    scenes = [_compared("aab", "cdef"), _compared("abc", "abcddeef"), _compared("", "a", fixtures=True)]
     found = differences(scenes)["sface"]
-    assert (found["visits"], found["best_shot"], found["every_frame"]) == (200, 1, 3)
-    assert found["visit_recall_difference"] == -0.01
-    assert found["met"], "a point is what may be lost"
-    low, high = found["interval_95"]
-    assert high == pytest.approx(-0.01 + 1.96 * np.sqrt(4 - 4 / 200) / 200, abs=1e-4)
-    assert low + high == pytest.approx(-0.02, abs=1e-4)
+    assert (found["visits"], found["people"]) == (120, 20)
+    assert (found["best_shot_alone"], found["every_frame_alone"]) == (3, 9)
+    assert found["visit_recall_difference"] == -0.05
+    assert not found["met"]
+    by_person = np.array([2, 1, -1, -3, -3, -2, *([0] * 14)])
+    error = np.sqrt(((by_person + 6 * 0.05) ** 2).sum() * 20 / 19) / 120
+    assert found["interval_95"] == pytest.approx([-0.05 - 1.96 * error, -0.05 + 1.96 * error], abs=1e-4)
+
+
+def test_of_few_visits_that_differ_chance_is_not_told() -> None:
+    found = differences([_compared("ab", "abc")])["sface"]
+    assert (found["visit_recall_difference"], found["interval_95"], found["met"]) == (-0.0167, None, False)
+    assert differences([_compared("ab", "ab")])["sface"]["met"]
 
 
 def test_without_both_policies_nothing_is_compared() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from edge_uploader.delivery.budget import Budget, BudgetLimits, network_bytes
 from edge_uploader.delivery.spool import Spool, SpoolItem
-from edge_uploader.delivery.uploader import REFUSES, Uploader
+from edge_uploader.delivery.uploader import Uploader
 from shared.errors import InvalidInput, StoreFull, StoreUnavailable
 from tests.unit.edge.fakes import After, FaultyBlobStore, digest
 
@@ -132,7 +132,7 @@ def test_a_store_that_refuses_all_gets_the_backlog_when_it_is_mended(spool, tmp_
     time.sleep(1.5)
     assert (spool.waiting, set_aside(tmp_path)) == (200, 0), "those refused before it was known are back, too"
     assert store.puts < 40, "one probe in 0.1 s on the average"
-    assert (uploader.counts.refused, spool.counts.refused, uploader.counts.trouble) == (0, 0, REFUSES)
+    assert (uploader.counts.refused, spool.counts.refused, uploader.counts.trouble) == (0, 0, "refuses")
     store.refuses_all = False
     assert spool.wait_empty(10)
     uploader.stop()
@@ -166,6 +166,44 @@ def test_bad_crops_that_go_first_hold_up_no_others_and_are_set_aside(spool, tmp_
     uploader.stop()
     assert (uploader.counts.refused, set_aside(tmp_path)) == (30, 30)
     assert uploader.counts.uploaded == len(store.blobs) == good - 30
+
+
+def test_the_trouble_with_a_store_is_told_while_there_is_one(spool):
+    class Answers(FaultyBlobStore):
+        answer: Exception | None = StoreUnavailable("busy")
+
+        def put(self, container, name, data, **more):
+            if self.answer is not None:
+                raise self.answer
+            return super().put(container, name, data, **more)
+
+    def soon(trouble):
+        deadline = time.monotonic() + 10
+        while uploader.counts.trouble != trouble and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return uploader.counts.trouble
+
+    store = Answers()
+    uploader = Uploader(spool, store, threads=2, backoff_s=0.01, backoff_max_s=0.02)
+    uploader.start()
+    assert uploader.counts.trouble is None
+    for number in range(20):
+        spool.put(item(number))
+    assert soon("away") == "away"
+    store.answer = InvalidInput("too large")
+    assert soon("refuses") == "refuses"
+    store.answer = StoreUnavailable("busy")
+    assert soon("away") == "away"
+    store.answer = None
+    assert spool.wait_empty(10) and soon(None) is None
+    uploader.stop()
+
+
+def test_a_crop_refused_alone_is_no_trouble_with_the_store(spool, tmp_path):
+    store = FaultyBlobStore([StoreUnavailable("busy"), InvalidInput("too large")])
+    spool.put(item())
+    counts = upload(spool, store, threads=1)
+    assert (set_aside(tmp_path), counts.refused, counts.trouble) == (1, 1, None)
 
 
 def test_an_unforeseen_error_loses_nothing_and_ends_no_thread(spool):

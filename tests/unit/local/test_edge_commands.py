@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from edge_uploader.delivery.uploader import AWAY
 from edge_uploader.settings import EdgeSettings
 from edge_uploader.stats import CameraStats
 from local.cli import app
@@ -95,7 +94,7 @@ def test_a_status_fits_eighty_columns_with_all_that_may_be_in_it() -> None:
         "cameras": [full, camera(error="rtsp://10.0.0.9/1 cannot be opened")],
         "health": {"ok": False, "problems": ["camera gate: no frame"], "stuck": ["gate"]},
         "spool": {"oldest_s": 7_300, "dropped_bound": 3},
-        "uploads": {"uploaded": 12, "bytes_uploaded": 3_000_000, "refused": 1, "trouble": AWAY},
+        "uploads": {"uploaded": 12, "bytes_uploaded": 3_000_000, "refused": 1, "trouble": "away"},
         "upload_rate": {"crops_per_minute": 5.0, "bytes_per_s": 0.0},
         "budget": {"hour_bytes": 5e6, "hour_limit_bytes": 1e7, "month_limit": 20, "month_spent": 1.5, "held_back": 4},
         "waiting": 9,
@@ -110,7 +109,7 @@ def test_a_status_fits_eighty_columns_with_all_that_may_be_in_it() -> None:
     assert max(map(len, text.splitlines())) <= 80
     words = " ".join(text.split())
     for told in ("frozen", "30 %", "1234k", "123k", "no picture", "oldest 2 h", "3 dropped", "1 refused",
-                 "too small 6, turned away 1", f"{AWAY}; they wait", "5.00 MB of 10.00 MB this hour",
+                 "too small 6, turned away 1", "or is overloaded; crops wait", "5.00 MB of 10.00 MB this hour",
                  "1.50 of 20.00 this month", "4 held back", "camera gate: no frame"):  # fmt: skip
         assert told in words, told
 
