@@ -10,7 +10,7 @@ Writes build/bench/edge-trackers.json, for each tracker:
     tracks_per_visit: confirmed tracks that a visit is the most of; 1 is best.
     mixed: tracks that show two visits for two frames or more each.
     covered: share of the detected faces that are on a track.
-    ms: for each frame, without the detector.
+    ms: for each frame, without the detector and without looking at the faces.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ from bench.report import run as run_bench
 from bench.scene.plan import FPS
 from bench.scene.scene import Scene
 from bench.scene.truth import TrueFrame
-from edge_uploader.selection.tracker import Tracker, TrackerOptions, iou_matrix
+from edge_uploader.selection.appearance import appearance_of
+from edge_uploader.selection.tracker import Sighting, Tracker, TrackerOptions, iou_matrix
 from edge_uploader.settings import EdgeSettings
-from shared.domain import Face, Float32Array
+from shared.domain import Float32Array
 
-Step = Callable[[list[Face], float], list[tuple[int | str, Float32Array]]]
+Step = Callable[[list[Sighting], float], list[tuple[int | str, Float32Array]]]
 """The faces of a frame and its time → (track id, box) of each that is followed."""
 SAME_IOU: Final = 0.3
 
 
-def own(settings: EdgeSettings) -> Step:
+def own(settings: EdgeSettings, *, looks: bool) -> Step:
     tracker = Tracker(TrackerOptions(settings.edge_high_confidence, max_age_s=settings.edge_track_max_age_s), run="own")
 
-    def step(faces: list[Face], at_s: float) -> list[tuple[int | str, Float32Array]]:
-        return [(track.id, track.face.box) for track in tracker.update(faces, at_s).seen if track.confirmed]
+    def step(sightings: list[Sighting], at_s: float) -> list[tuple[int | str, Float32Array]]:
+        seen = tracker.update(sightings if looks else [Sighting(one.face) for one in sightings], at_s).seen
+        return [(track.id, track.face.box) for track in seen if track.confirmed]
 
     return step
 
@@ -61,8 +63,8 @@ def norfair(settings: EdgeSettings, threshold: float) -> Step:
     lives = round(settings.edge_track_max_age_s * FPS)
     tracker = library.Tracker(distance, threshold, hit_counter_max=lives, initialization_delay=1)
 
-    def step(faces: list[Face], at_s: float) -> list[tuple[int | str, Float32Array]]:
-        strong = [face for face in faces if face.confidence >= settings.edge_high_confidence]
+    def step(sightings: list[Sighting], at_s: float) -> list[tuple[int | str, Float32Array]]:
+        strong = [one.face for one in sightings if one.face.confidence >= settings.edge_high_confidence]
         tracked = tracker.update([library.Detection(face.box.reshape(2, 2).astype(float)) for face in strong])
         return [
             (track.id, track.last_detection.points.ravel().astype(np.float32))
@@ -85,7 +87,8 @@ def roboflow(name: str, settings: EdgeSettings, **options: Any) -> Step:
         **options,
     )
 
-    def step(faces: list[Face], at_s: float) -> list[tuple[int | str, Float32Array]]:
+    def step(sightings: list[Sighting], at_s: float) -> list[tuple[int | str, Float32Array]]:
+        faces = [one.face for one in sightings]
         boxes = np.stack([face.box for face in faces]) if faces else np.zeros((0, 4), np.float32)
         confidences = np.array([face.confidence for face in faces], np.float32)
         classes = np.zeros(len(faces), int)
@@ -98,7 +101,8 @@ def roboflow(name: str, settings: EdgeSettings, **options: Any) -> Step:
 
 def candidates(settings: EdgeSettings) -> dict[str, Callable[[], Step]]:
     return {
-        "own": lambda: own(settings),
+        "own": lambda: own(settings, looks=True),
+        "own, without looks": lambda: own(settings, looks=False),
         "norfair, centres within 1 size": lambda: norfair(settings, 1.0),
         "norfair, centres within 2 sizes": lambda: norfair(settings, 2.0),
         "ByteTrack": lambda: roboflow("ByteTrackTracker", settings),
@@ -108,18 +112,19 @@ def candidates(settings: EdgeSettings) -> dict[str, Callable[[], Step]]:
     }
 
 
-def detections_of(scene: Scene, settings: EdgeSettings) -> list[list[Face]]:
-    """What the gateway's detector finds in each frame."""
+def detections_of(scene: Scene, settings: EdgeSettings) -> list[list[Sighting]]:
+    """What the gateway's detector finds in each frame, and how it looks."""
     from edge_uploader.gateway import load_edge_detector
 
     detector, capture = load_edge_detector(settings), cv2.VideoCapture(str(scene.video))
-    found: list[list[Face]] = []
+    found: list[list[Sighting]] = []
     while True:
         read, frame = capture.read()
         if not read:
             return found
-        faces = detector.detect(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8))
-        found.append([f for f in faces if max(f.width_px, f.height_px) >= settings.edge_min_face_px])
+        image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        faces = [f for f in detector.detect(image) if max(f.width_px, f.height_px) >= settings.edge_min_face_px]
+        found.append([Sighting(face, appearance_of(image, face.box)) for face in faces])
 
 
 def visit_at(frame: TrueFrame, box: Float32Array) -> int | None:
@@ -131,17 +136,17 @@ def visit_at(frame: TrueFrame, box: Float32Array) -> int | None:
     return frame.faces[best].visit if overlap[best] >= SAME_IOU else None
 
 
-def judge(truth: list[TrueFrame], found: list[list[Face]], step: Step) -> dict[str, float]:
+def judge(truth: list[TrueFrame], found: list[list[Sighting]], step: Step) -> dict[str, float]:
     """Runs one tracker over a scene."""
     on: dict[int | str, Counter[int]] = defaultdict(Counter)
     last: dict[int, int | str] = {}
     switches = followed = 0
     spent_s = 0.0
     detected: Counter[int] = Counter()
-    for frame, faces in zip(truth, found, strict=False):
-        detected.update(v for face in faces if (v := visit_at(frame, face.box)) is not None)
+    for frame, sightings in zip(truth, found, strict=False):
+        detected.update(v for one in sightings if (v := visit_at(frame, one.face.box)) is not None)
         began = time.perf_counter()
-        tracked = step(faces, frame.at_s)
+        tracked = step(sightings, frame.at_s)
         spent_s += time.perf_counter() - began
         for track, box in tracked:
             visit = visit_at(frame, box)

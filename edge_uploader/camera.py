@@ -24,7 +24,7 @@ from edge_uploader.selection.follow import Follower, FollowOptions, Sending
 from edge_uploader.selection.looking import Looker
 from edge_uploader.selection.repeats import RepeatOptions
 from edge_uploader.selection.schedule import Schedule, ScheduleOptions
-from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions
+from edge_uploader.selection.tracker import Sighting, Track, Tracker, TrackerOptions
 from edge_uploader.stats import CameraStats
 from shared import telemetry
 from shared.domain import CROP_FORMATS, Face, Quality, UInt8Array, check_place_id
@@ -316,7 +316,7 @@ class Camera:
         """The seed's way: each face is sent, as a track of its own."""
         tracker = Tracker(self._options.tracker)
         least, least_px = self._options.tracker.high_confidence, self._options.min_face_px
-        strong = [face for face in faces if face.confidence >= least and long_axis_px(face) >= least_px]
+        strong = [Sighting(f) for f in faces if f.confidence >= least and long_axis_px(f) >= least_px]
         seen = tracker.update(strong, frame.position_s).seen
         for track in seen:
             track.id = self._follower.next_id()

@@ -340,6 +340,7 @@ def camera_options(settings: EdgeSettings, spec: CameraSpec) -> CameraOptions:
         tracker=TrackerOptions(high_confidence=settings.edge_high_confidence, max_age_s=settings.edge_track_max_age_s),
         shots=BestShotOptions(
             shots=settings.edge_shots_per_track,
+            enough=settings.edge_enough_worth,
             spacing_s=settings.edge_shot_spacing_s,
             refresh_s=settings.edge_shot_refresh_s,
             good_enough=settings.edge_good_enough,

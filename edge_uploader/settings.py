@@ -99,11 +99,18 @@ class EdgeSettings(StoreSettings):
     edge_crop_quality: int = Field(90, ge=20, le=100, description="Quality of the crops, in the terms of their format.")
 
     edge_shots_per_track: int = Field(
-        3,
+        5,
         ge=1,
         le=100,
         description="Most crops sent of one track and period; one more when the face looks different all of a sudden, "
         "and whenever it comes back different.",
+    )
+    edge_enough_worth: float = Field(
+        0.7,
+        ge=0,
+        le=100,
+        description="Once two crops of a track or more add up to this worth, no more are sent: whoever is well seen is "
+        "known from two. A large number: always as many as edge_shots_per_track.",
     )
     edge_shot_spacing_s: float = Field(
         0.8, ge=0, le=60, description="Least time between two crops of one track, so that they differ."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edge_uploader.selection.crops import long_axis_px
-from edge_uploader.selection.tracker import Tracker, TrackerOptions
+from edge_uploader.selection.tracker import Sighting, Tracker, TrackerOptions
 from local.draw import judged
 from local.sending import Answer
 from shared.domain import UNKNOWN, Face
@@ -113,7 +113,7 @@ class Follower:
 
     def questions(self, faces: Sequence[Face], at_s: float, ask: Callable[[Face], Future[Verdict]]) -> list[Question]:
         """The faces of one frame, with the answers of their tracks; calls `ask` for those that it is time for."""
-        update = self._tracker.update(faces, at_s)
+        update = self._tracker.update([Sighting(face) for face in faces], at_s)
         for track in update.ended:
             self._asked.pop(track.id, None)
         made = []

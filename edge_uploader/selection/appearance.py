@@ -6,6 +6,7 @@ nothing of who somebody is, is never stored, and never leaves the process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,8 +73,15 @@ def likeness(left: Appearance, right: Appearance) -> float:
 
     Where one of the faces is too flat to tell, such as in the dark, the colours decide alone.
     """
-    colours = float(left.colours @ right.colours)
-    return float(left.patch @ right.patch) * colours if left.patch.any() and right.patch.any() else colours
+    return float(likenesses([left], [right])[0, 0])
+
+
+def likenesses(left: Sequence[Appearance], right: Sequence[Appearance]) -> Float32Array:
+    """(N, M) `likeness` of each of N looks, N > 0, and each of M > 0."""
+    patches = np.stack([look.patch for look in left]), np.stack([look.patch for look in right])
+    colours = np.stack([look.colours for look in left]) @ np.stack([look.colours for look in right]).T
+    tells = np.logical_and.outer(patches[0].any(axis=1), patches[1].any(axis=1))
+    return np.where(tells, patches[0] @ patches[1].T * colours, colours).astype(np.float32)
 
 
 def _region(image: UInt8Array, x1: float, y1: float, x2: float, y2: float) -> UInt8Array:

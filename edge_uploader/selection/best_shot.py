@@ -84,30 +84,38 @@ class BestShotOptions:
 
     Attributes:
         shots: most that are sent in one period.
+        enough: worth from which on two shots or more are enough, taken together: a face that is well seen is known
+            from two of them, one that is blurred takes all that it gets.
         spacing_s: least time between two of them.
         hold_s: how long a view is held for a better one, once it is good enough to go.
         refresh_s: length of a period: a track that stays longer starts anew.
         good_enough: worth from which the first shot is held for `hold_s` only.
         first_after_s: when none was good enough for so long, the best so far goes: somebody may be standing there.
-        unusable_after_s: the same while no view is even usable, of every shot: what can hardly be recognised is not
-            worth one of few, while whoever comes nearer looks better every moment.
+        unusable_after_s: the same while no view is even usable: what can hardly be recognised is not worth one of
+            few, while whoever comes nearer looks better every moment. Once something was sent, `first_after_s` holds.
         rise: by how much each further shot has to be better than the best that was sent.
         relax_s: after so long a time without a better one, one as good as the last will do: another moment is often
             another look, and the recogniser can use both.
         alone_s: after so long with one shot alone, any usable one will do: whoever walks away never looks better than
             at first, and whoever passes by is gone soon.
+        doubtful: worth below which even the best that was sent may not be recognised, and no worth tells which other
+            view would be.
+        doubtful_s: in that case any view will do after so long a time.
     """
 
-    shots: int = 3
+    shots: int = 5
+    enough: float = 0.7
     spacing_s: float = 0.8
     hold_s: float = 0.5
     refresh_s: float = 300.0
     good_enough: float = 0.35
     first_after_s: float = 1.0
     unusable_after_s: float = 3.0
-    rise: float = 1.4
+    rise: float = 1.6
     relax_s: float = 4.0
     alone_s: float = 2.0
+    doubtful: float = 0.2
+    doubtful_s: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,7 @@ class BestShots(Generic[T]):
     longer than its window, whatever the track does afterwards; the price is that nobody knows whether a better view
     is still to come. The demand on the next one is therefore high at first (the face may be coming nearer) and
     relaxes to a little below the best that was sent. A view that is not usable waits for one that is, for a while.
+    Of a face that is well seen two shots are enough; one that is not, is sent more often.
 
     Args:
         options: see `BestShotOptions`.
@@ -138,14 +147,20 @@ class BestShots(Generic[T]):
         self._opened_s = 0.0
         self._best = 0.0
         self._sent = 0
+        self._worth_sent = 0.0
         self._last_sent_s = -math.inf
-        self._extra = False
+        self._one_more = self._extra = False
         self._period_started_s: float | None = None
 
     @property
     def sent(self) -> int:
         """Shots of the present period."""
         return self._sent
+
+    @property
+    def enough(self) -> bool:
+        """Whether no more are sent in the present period, as long as the face looks the same."""
+        return self._sent >= self._options.shots or (self._sent > 1 and self._worth_sent >= self._options.enough)
 
     def offer(self, worth: float, at_s: float, take: Callable[[], T]) -> list[Shot[T]]:
         """Looks at one view, and says what to send now.
@@ -176,7 +191,7 @@ class BestShots(Generic[T]):
             return []
         waited = self._options.hold_s
         if self._held.worth < self._usable:
-            waited = self._options.unusable_after_s
+            waited = self._options.first_after_s if self._sent else self._options.unusable_after_s
         elif not self._sent and self._held.worth < self._options.good_enough:
             waited = self._options.first_after_s
         # Half a millisecond of tolerance, as in `FrameSampler`.
@@ -192,8 +207,8 @@ class BestShots(Generic[T]):
                 next view need not be good at all, and one more may go each time.
         """
         self._best *= 0.0 if returned else _CHANGED
-        if self._sent >= self._options.shots and (returned or not self._extra):
-            self._sent, self._extra = self._sent - 1, self._extra or not returned
+        if self.enough and (returned or not self._extra):
+            self._one_more, self._extra = True, self._extra or not returned
 
     def flush(self) -> list[Shot[T]]:
         """What is still held when the face is lost; what was sent counts on, should it reappear.
@@ -206,7 +221,7 @@ class BestShots(Generic[T]):
         """What is still held when the period ends; then forgets everything."""
         out = self._release()
         self._best, self._sent, self._last_sent_s, self._period_started_s = 0.0, 0, -math.inf, None
-        self._extra = False
+        self._worth_sent, self._one_more, self._extra = 0.0, False, False
         return out
 
     def demand(self, at_s: float) -> float:
@@ -215,8 +230,10 @@ class BestShots(Generic[T]):
         if not self._sent:
             return 0.0
         since_s = at_s - self._last_sent_s
-        if self._sent >= options.shots or since_s < options.spacing_s - 5e-4:
+        if (self.enough and not self._one_more) or since_s < options.spacing_s - 5e-4:
             return math.inf
+        if self._best < options.doubtful and since_s >= options.doubtful_s - 5e-4:
+            return 0.0
         relaxed = min(1.0, since_s / options.relax_s) if options.relax_s > 0 else 1.0
         demand = self._best * (options.rise + (_AS_GOOD - options.rise) * relaxed)
         return min(demand, self._usable) if self._sent == 1 and since_s >= options.alone_s - 5e-4 else demand
@@ -227,6 +244,8 @@ class BestShots(Generic[T]):
             return []
         self._held = None
         self._sent += 1
+        self._worth_sent += shot.worth
+        self._one_more = False
         self._best = max(self._best, shot.worth)
         self._last_sent_s = shot.at_s
         return [shot]

@@ -21,7 +21,7 @@ from edge_uploader.selection.appearance import Appearance, appearance_of, likene
 from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, defect, worth
 from edge_uploader.selection.crops import CropOptions, View, completeness, long_axis_px, take
 from edge_uploader.selection.repeats import RepeatOptions, Repeats, Verdict
-from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions
+from edge_uploader.selection.tracker import Sighting, Track, Tracker, TrackerOptions
 from shared.domain import Face, Float32Array, Quality, UInt8Array
 from shared.vision.boxes import enlarge
 
@@ -173,7 +173,7 @@ class Follower:
         """
         at_s = frame.position_s
         sendings = self._cut(at_s) if cut else []
-        update = self._tracker.update(faces, at_s)
+        update = self._tracker.update([Sighting(face, appearance_of(frame.image, face.box)) for face in faces], at_s)
         for track in update.ended:
             sendings += self._lost(track)
         for track in update.seen:
@@ -217,8 +217,7 @@ class Follower:
 
     def _view(self, frame: Frame, track: Track) -> list[Sending]:
         """A confirmed track was seen: what is to be sent of it now."""
-        face, at_s = track.face, frame.position_s
-        look = appearance_of(frame.image, face.box)
+        face, look, at_s = track.face, track.looks[-1], frame.position_s
         visit = self._visits.get(track.id) or self._begin(track, look)
         verdict = self._repeats.see(track.id, face.box, look, at_s)
         if verdict.changed:

@@ -4,19 +4,22 @@ The association follows ByteTrack (Zhang et al., 2022): confident detections are
 prolong tracks that have begun, so that a turned or half-hidden face does not break its track. Where ByteTrack has a
 Kalman filter per frame, this has a constant-velocity (alpha-beta) filter in seconds, because a gateway's frame rate
 is low and uneven; and where it has IoU alone, this adds the distance of centres, because at 8 frames a second a small
-face moves by more than its own width. docs/adr/0004-own-tracker.md says why it is not a library.
+face moves by more than its own width, and how faces look, because people cross. docs/adr/0004-own-tracker.md says why
+it is not a library.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from edge_uploader.selection.appearance import Appearance, likenesses
 from shared.domain import Face, Float32Array
 
 _POSITION_GAIN = 0.8
@@ -27,6 +30,11 @@ _VELOCITY_DECAY_S = 0.5
 _MAX_STEP_S = 0.5
 _SIZE_RATIO = 2.0
 _UNSEEN_COST_PER_S = 0.5
+_UNLIKE_COST = 0.6
+_ALIKE, _UNLIKE = 0.6, 0.3
+"""Likeness from which, and below which, a look tells that it is the same face, or another one (docs/adr/0022)."""
+_LOOKS_KEPT = 6
+"""Of each track: whoever is half hidden for a moment looks as before when they are seen again."""
 _SHADOW = 0.9
 """A detection this near (in sizes) to a stronger one is another box on the same head, or a face half hidden by it."""
 _INFEASIBLE = 1e6
@@ -55,6 +63,8 @@ class TrackerOptions:
         gate_new: the same for a track whose velocity is not known yet, having been seen once: at 8 frames a second
             somebody who walks past close by moves by 1.3 faces.
         gate_per_s: how much the gate widens for each second that the track was not seen.
+        gate_alike, gate_alike_per_s: the same for a face that looks as the track did, which may be found further away.
+        gate_unlike: the same for one that looks different: it has to be where the track leads, as a head that turns is.
     """
 
     high_confidence: float = 0.6
@@ -65,6 +75,17 @@ class TrackerOptions:
     gate: float = 0.8
     gate_new: float = 1.5
     gate_per_s: float = 1.5
+    gate_alike: float = 1.5
+    gate_alike_per_s: float = 2.0
+    gate_unlike: float = 0.45
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """A face of a frame, and how it looks; None where looks do not matter."""
+
+    face: Face
+    look: Appearance | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +98,7 @@ class Track:
         first_seen_s, last_seen_s: position in the stream.
         hits: detections joined so far.
         confirmed: once true, stays true.
+        looks: the last few, the newest last; none where looks do not matter.
     """
 
     id: str
@@ -89,6 +111,7 @@ class Track:
     velocity: Float32Array
     hits: int = 1
     confirmed: bool = False
+    looks: deque[Appearance] = field(default_factory=lambda: deque(maxlen=_LOOKS_KEPT))
 
     def predict(self, at_s: float) -> Float32Array:
         """(4,) float32 xyxy: where the face should be at `at_s`, at constant velocity that fades while unseen."""
@@ -130,7 +153,7 @@ def association_costs(predicted: Float32Array, detected: Float32Array, gates: Fl
     further away, but it is not for that a better match than one that was seen just now.
 
     Args:
-        gates: (N,) furthest distance, in sizes (geometric mean of both boxes' mean side).
+        gates: (N, M) furthest distance, in sizes (geometric mean of both boxes' mean side).
     """
     sides_p = np.maximum((predicted[:, 2:] - predicted[:, :2]).mean(axis=1), 1.0)
     sides_d = np.maximum((detected[:, 2:] - detected[:, :2]).mean(axis=1), 1.0)
@@ -139,7 +162,7 @@ def association_costs(predicted: Float32Array, detected: Float32Array, gates: Fl
     apart = np.linalg.norm(centres_p[:, None] - centres_d[None], axis=2) / np.sqrt(sides_p[:, None] * sides_d[None])
     ratio = np.maximum(sides_p[:, None] / sides_d[None], sides_d[None] / sides_p[:, None])
     costs = 0.5 * (1.0 - iou_matrix(predicted, detected)) + 0.5 * apart + 0.5 * np.log(ratio)
-    costs[(apart > gates[:, None]) | (ratio > _SIZE_RATIO)] = _INFEASIBLE
+    costs[(apart > gates) | (ratio > _SIZE_RATIO)] = _INFEASIBLE
     return np.asarray(costs, dtype=np.float32)
 
 
@@ -167,16 +190,16 @@ class Tracker:
         self._count += 1
         return f"{self._run}_{self._count}"
 
-    def update(self, faces: Sequence[Face], at_s: float) -> TrackerUpdate:
+    def update(self, sightings: Sequence[Sighting], at_s: float) -> TrackerUpdate:
         """Joins the faces of one frame.
 
         Args:
-            faces: every detection above the low threshold.
+            sightings: every detection above the low threshold.
             at_s: the frame's position in the stream; later than the last frame's.
         """
         ended = self.retire(at_s)
-        strong = [face for face in faces if face.confidence >= self._options.high_confidence]
-        weak = [face for face in faces if face.confidence < self._options.high_confidence]
+        strong = [one for one in sightings if one.face.confidence >= self._options.high_confidence]
+        weak = [one for one in sightings if one.face.confidence < self._options.high_confidence]
         seen, tracks, strong = self._match(self._tracks, strong, at_s)
         # A weak detection is evidence only where a track that was seen a moment ago should be.
         recent = [track for track in tracks if track.state is not TrackState.LOST]
@@ -185,9 +208,9 @@ class Tracker:
         for track in tracks_left:
             if track.confirmed:
                 track.state = TrackState.LOST
-        for face in sorted(strong, key=lambda face: -face.confidence):
-            if not any(_shadows(track.face, face) for track in seen):
-                seen.append(self._begin(face, at_s))
+        for one in sorted(strong, key=lambda one: -one.face.confidence):
+            if not any(_shadows(track.face, one.face) for track in seen):
+                seen.append(self._begin(one, at_s))
         return TrackerUpdate(seen, ended)
 
     def retire(self, at_s: float) -> list[Track]:
@@ -207,43 +230,53 @@ class Tracker:
         return ended
 
     def _match(
-        self, tracks: Sequence[Track], faces: Sequence[Face], at_s: float
-    ) -> tuple[list[Track], list[Track], list[Face]]:
-        """Joins what belongs together at the least total cost: matched tracks, tracks left, faces left."""
-        if not tracks or not faces:
-            return [], list(tracks), list(faces)
-        options = self._options
+        self, tracks: Sequence[Track], sightings: Sequence[Sighting], at_s: float
+    ) -> tuple[list[Track], list[Track], list[Sighting]]:
+        """Joins what belongs together at the least total cost: matched tracks, tracks left, sightings left."""
+        if not tracks or not sightings:
+            return [], list(tracks), list(sightings)
         predicted = np.stack([track.predict(at_s) for track in tracks])
-        detected = np.stack([face.box for face in faces]).astype(np.float32)
+        detected = np.stack([one.face.box for one in sightings]).astype(np.float32)
         unseen_s = np.array([at_s - track.last_seen_s for track in tracks], dtype=np.float32)
-        gates = np.array([options.gate if t.hits > 1 else options.gate_new for t in tracks], dtype=np.float32)
-        gates += np.float32(options.gate_per_s) * unseen_s
-        costs = association_costs(predicted, detected, gates) + _UNSEEN_COST_PER_S * unseen_s[:, None]
+        alike = _likenesses(tracks, sightings)
+        costs = association_costs(predicted, detected, self._gates(tracks, unseen_s, alike))
+        costs += _UNSEEN_COST_PER_S * unseen_s[:, None] + _UNLIKE_COST * (1.0 - alike)
         pairs = [(r, c) for r, c in zip(*linear_sum_assignment(costs), strict=True) if costs[r, c] < _INFEASIBLE]
         for row, column in pairs:
-            self._join(tracks[row], faces[column], at_s)
+            self._join(tracks[row], sightings[column], at_s)
         rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
         return (
             [tracks[row] for row, _ in pairs],
             [track for i, track in enumerate(tracks) if i not in rows],
-            [face for i, face in enumerate(faces) if i not in columns],
+            [one for i, one in enumerate(sightings) if i not in columns],
         )
 
-    def _begin(self, face: Face, at_s: float) -> Track:
-        centre, size = _centre_and_size(face)
+    def _gates(self, tracks: Sequence[Track], unseen_s: Float32Array, alike: Float32Array) -> Float32Array:
+        """(N, M) furthest distances, in sizes, of (N, M) likenesses."""
+        options = self._options
+        new = np.array([track.hits == 1 for track in tracks])
+        usual = np.where(new, options.gate_new, options.gate) + options.gate_per_s * unseen_s
+        wide = np.maximum(usual, options.gate_alike + options.gate_alike_per_s * unseen_s)
+        # Whoever was seen once may be going anywhere, and look like anything.
+        narrow = np.where(new, usual, np.minimum(usual, options.gate_unlike))
+        gates = np.where(alike < _UNLIKE, narrow[:, None], usual[:, None])
+        return np.asarray(np.where(alike >= _ALIKE, wide[:, None], gates), dtype=np.float32)
+
+    def _begin(self, one: Sighting, at_s: float) -> Track:
+        centre, size = _centre_and_size(one.face)
         track = Track(
-            self.next_id(), face, at_s, at_s, TrackState.TENTATIVE, centre, size, np.zeros(2, dtype=np.float32)
+            self.next_id(), one.face, at_s, at_s, TrackState.TENTATIVE, centre, size, np.zeros(2, dtype=np.float32)
         )
         self._tracks.append(track)
-        self._confirm(track)
+        self._note(track, one)
         return track
 
-    def _join(self, track: Track, face: Face, at_s: float) -> None:
+    def _join(self, track: Track, one: Sighting, at_s: float) -> None:
         """Alpha-beta update of the position, smoothing of the size."""
         elapsed = max(at_s - track.last_seen_s, 1e-3)
         predicted = track.predict(at_s)
         expected = (predicted[:2] + predicted[2:]) / 2
-        centre, size = _centre_and_size(face)
+        centre, size = _centre_and_size(one.face)
         error = centre - expected
         # The second detection is the first that tells a velocity; smoothing it from zero would lag by several frames.
         gain = 1.0 if track.hits == 1 else _VELOCITY_GAIN
@@ -252,16 +285,31 @@ class Tracker:
             track.velocity *= np.float32(0.5)
         track.centre = (expected + np.float32(_POSITION_GAIN) * error).astype(np.float32)
         track.size = (track.size + np.float32(_SIZE_GAIN) * (size - track.size)).astype(np.float32)
-        track.face, track.last_seen_s = face, at_s
+        track.face, track.last_seen_s = one.face, at_s
         track.hits += 1
-        self._confirm(track)
+        self._note(track, one)
 
-    def _confirm(self, track: Track) -> None:
+    def _note(self, track: Track, one: Sighting) -> None:
+        """Its newest look, and whether it is confirmed by now."""
         options = self._options
+        if one.look is not None:
+            track.looks.append(one.look)
         track.confirmed = (
             track.confirmed or track.hits >= options.confirm_hits or track.face.confidence >= options.confirm_confidence
         )
         track.state = TrackState.CONFIRMED if track.confirmed else TrackState.TENTATIVE
+
+
+def _likenesses(tracks: Sequence[Track], sightings: Sequence[Sighting]) -> Float32Array:
+    """(N, M) how much each face looks like the look of each track that it resembles most; neither alike nor unlike
+    where a look is not known."""
+    known = np.full((len(tracks), len(sightings)), (_ALIKE + _UNLIKE) / 2, np.float32)
+    columns = [column for column, one in enumerate(sightings) if one.look is not None]
+    looks = [one.look for one in sightings if one.look is not None]
+    for row, track in enumerate(tracks):
+        if looks and track.looks:
+            known[row, columns] = likenesses(tuple(track.looks), looks).max(axis=0)
+    return known
 
 
 def _shadows(stronger: Face, face: Face) -> bool:
