@@ -31,8 +31,7 @@ from bench.report import run as run_bench
 from bench.scene.plan import FPS
 from bench.scene.scene import Scene
 from bench.scene.truth import TrueFrame
-from edge_uploader.selection.appearance import appearance_of
-from edge_uploader.selection.tracker import Sighting, Tracker, TrackerOptions, iou_matrix
+from edge_uploader.selection.tracker import Sighting, Tracker, TrackerOptions, iou_matrix, sightings_of
 from edge_uploader.settings import EdgeSettings
 from shared.domain import Float32Array
 
@@ -124,7 +123,7 @@ def detections_of(scene: Scene, settings: EdgeSettings) -> list[list[Sighting]]:
             return found
         image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
         faces = [f for f in detector.detect(image) if max(f.width_px, f.height_px) >= settings.edge_min_face_px]
-        found.append([Sighting(face, appearance_of(image, face.box)) for face in faces])
+        found.append(sightings_of(image, faces))
 
 
 def visit_at(frame: TrueFrame, box: Float32Array) -> int | None:

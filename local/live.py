@@ -20,6 +20,7 @@ from edge_uploader.capture.sources import Frame, Source
 from edge_uploader.gateway import crop_options, load_edge_detector
 from edge_uploader.opening import open_source
 from edge_uploader.selection.crops import crop_region, cut, long_axis_px
+from edge_uploader.selection.tracker import sightings_of
 from edge_uploader.settings import EdgeSettings
 from local.display import Sink
 from local.draw import WHITE, Box, draw_boxes
@@ -157,7 +158,7 @@ class LiveRecognition:
             return pool.submit(self._send, frame, face)
 
         if self._follower is not None:
-            return self._follower.questions(faces, frame.position_s, ask)
+            return self._follower.questions(sightings_of(frame.image, faces), frame.position_s, ask)
         return [Question(face, (ask(face),)) for face in faces]
 
     def _send(self, frame: Frame, face: Face) -> Verdict:

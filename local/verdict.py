@@ -111,9 +111,11 @@ class Follower:
         self._tracker = Tracker(TrackerOptions(high_confidence=high_confidence))
         self._asked: dict[str, _Asked] = {}
 
-    def questions(self, faces: Sequence[Face], at_s: float, ask: Callable[[Face], Future[Verdict]]) -> list[Question]:
+    def questions(
+        self, sightings: Sequence[Sighting], at_s: float, ask: Callable[[Face], Future[Verdict]]
+    ) -> list[Question]:
         """The faces of one frame, with the answers of their tracks; calls `ask` for those that it is time for."""
-        update = self._tracker.update([Sighting(face) for face in faces], at_s)
+        update = self._tracker.update(sightings, at_s)
         for track in update.ended:
             self._asked.pop(track.id, None)
         made = []

@@ -17,11 +17,11 @@ from typing import Final
 import numpy as np
 
 from edge_uploader.capture.sources import Frame
-from edge_uploader.selection.appearance import Appearance, appearance_of, likeness
+from edge_uploader.selection.appearance import Appearance, likeness
 from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, defect, worth
 from edge_uploader.selection.crops import CropOptions, View, completeness, long_axis_px, take
 from edge_uploader.selection.repeats import RepeatOptions, Repeats, Verdict
-from edge_uploader.selection.tracker import Sighting, Track, Tracker, TrackerOptions
+from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions, sightings_of
 from shared.domain import Face, Float32Array, Quality, UInt8Array
 from shared.vision.boxes import enlarge
 
@@ -173,7 +173,7 @@ class Follower:
         """
         at_s = frame.position_s
         sendings = self._cut(at_s) if cut else []
-        update = self._tracker.update([Sighting(face, appearance_of(frame.image, face.box)) for face in faces], at_s)
+        update = self._tracker.update(sightings_of(frame.image, faces), at_s)
         for track in update.ended:
             sendings += self._lost(track)
         for track in update.seen:

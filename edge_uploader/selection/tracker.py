@@ -19,8 +19,8 @@ from enum import Enum
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from edge_uploader.selection.appearance import Appearance, likenesses
-from shared.domain import Face, Float32Array
+from edge_uploader.selection.appearance import Appearance, appearance_of, likenesses
+from shared.domain import Face, Float32Array, UInt8Array
 
 _POSITION_GAIN = 0.8
 _VELOCITY_GAIN = 0.4
@@ -86,6 +86,11 @@ class Sighting:
 
     face: Face
     look: Appearance | None = None
+
+
+def sightings_of(image: UInt8Array, faces: Sequence[Face]) -> list[Sighting]:
+    """The faces of an RGB image (H, W, 3) uint8, with their looks."""
+    return [Sighting(face, appearance_of(image, face.box)) for face in faces]
 
 
 @dataclass(slots=True, eq=False)

@@ -118,23 +118,48 @@ def test_the_next_has_to_be_better_and_after_a_while_as_good_will_do():
 
 
 def test_a_shot_does_not_stay_alone_while_there_is_anything_usable():
-    options = BestShotOptions(hold_s=0.0, relax_s=4.0, alone_s=2.5)
+    options = BestShotOptions(hold_s=0.0, relax_s=4.0, alone_s=2.5, enough=1.0)
     assert offer(BestShots(options), (0.6, 0.0), (0.2, 2.4), (0.09, 2.6), (0.1, 3.0)) == [0.0, 3.0]
     assert offer(BestShots(options), (0.6, 0.0), (0.2, 2.5), (0.2, 5.0), (0.52, 6.6)) == [0.0, 2.5, 6.6], "two may"
 
 
-def test_somebody_who_comes_nearer_is_sent_near_with_three_shots():
-    """24 to 112 px in 8 s at 6 frames a second: the last shot is worth most of what the best view was."""
-    shots = BestShots(BestShotOptions(good_enough=0.35))
-    views = [
-        (worth(dataclasses.replace(GOOD, size_px=24 * (112 / 24) ** (i / 48), sharpness=30), 1.0), i / 6)
-        for i in range(49)
-    ]
+def test_somebody_who_comes_nearer_is_sent_near_with_few_shots():
+    """Blurred to sharp in 8 s at 6 frames a second: the last shot is worth most of what the best view was."""
+    shots = BestShots(BestShotOptions())
+    views = [(worth(dataclasses.replace(GOOD, sharpness=3 * 10 ** (i / 48)), 1.0), i / 6) for i in range(49)]
     sent = offer(shots, *views)
     value = {at_s: value for value, at_s in views}
-    assert len(sent) == 3
+    assert 3 <= len(sent) <= 4
     assert sent[0] <= 1.0
     assert value[sent[-1]] >= 0.7 * views[-1][0]
+
+
+def test_of_a_face_that_is_well_seen_two_shots_are_enough():
+    options = BestShotOptions(good_enough=0.2, hold_s=0.0, relax_s=1.0, enough=0.7)
+    shots = BestShots(options)
+    assert offer(shots, (0.4, 0.0), (0.4, 2.0), (0.9, 4.0), (0.9, 9.0)) == [0.0, 2.0]
+    assert (shots.sent, shots.enough) == (2, True)
+    shots.changed()
+    assert offer(shots, (0.5, 10.0), (0.9, 20.0)) == [10.0], "once more, since it looks different"
+    shots.finish()
+    assert not shots.enough
+    assert offer(BestShots(options), (0.8, 0.0), (0.8, 2.0), (0.9, 4.0)) == [0.0, 2.0], "one alone is not enough"
+    assert offer(BestShots(options), (0.3, 0.0), (0.3, 2.0), (0.3, 4.0), (0.3, 6.0)) == [0.0, 2.0, 4.0]
+
+
+def test_a_face_that_may_not_be_recognised_is_sent_again_and_again_up_to_the_most():
+    options = BestShotOptions(shots=4, hold_s=0.0, first_after_s=0.0, relax_s=60.0, doubtful=0.2, doubtful_s=1.5)
+    times = [i / 2 for i in range(40)]
+    assert offer(BestShots(options), *[(0.15, at_s) for at_s in times]) == [0.0, 1.5, 3.0, 4.5]
+    assert offer(BestShots(options), *[(0.15 - at_s / 200, at_s) for at_s in times]) == [0.0, 1.5, 3.0, 4.5], "poorer"
+    assert offer(BestShots(options), *[(0.25, at_s) for at_s in times]) == [0.0, 2.0], "as alone_s has it"
+
+
+def test_after_the_first_what_can_hardly_be_recognised_waits_for_a_second_only():
+    shots = BestShots(BestShotOptions(first_after_s=1.0, unusable_after_s=3.0))
+    sent_at = [i / 4 for i in range(30) for _ in shots.offer(0.05, i / 4, lambda: None)]
+    # The next view, of 3.25 s, a second later; and so on with the first 1.5 s or more after the one that was sent.
+    assert sent_at == [3.0, 4.25, 5.75, 7.25]
 
 
 @given(

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_uploader.selection.tracker import Sighting
 from local.cli.recognize import _shown
 from local.client import Client
 from local.display import VideoSink, frames_per_second
@@ -210,12 +211,13 @@ class TestVerdict:
             return Future()
 
         for at_s, side in ((0.0, 40), (0.1, 44), (0.2, 60)):
-            follower.questions([square(100, 100, side)], at_s, ask)
+            follower.questions([Sighting(square(100, 100, side))], at_s, ask)
         assert [round(found.width_px) for found in asked] == [40, 60]
 
     def test_each_face_has_its_own_answers(self) -> None:
         follower = Follower(0.5)
-        found = follower.questions([face(0, 0, 40, 40), face(200, 0, 240, 40)], 0.0, lambda _: Future())
+        faces = [Sighting(face(0, 0, 40, 40)), Sighting(face(200, 0, 240, 40))]
+        found = follower.questions(faces, 0.0, lambda _: Future())
         assert found[0].answers != found[1].answers
 
 
