@@ -110,7 +110,7 @@ class EdgeSettings(StoreSettings):
         ge=0,
         le=100,
         description="Once two crops of a track or more add up to this worth, no more are sent: whoever is well seen is "
-        "known from two. A large number: always as many as edge_shots_per_track.",
+        "known from two. A large number: up to edge_shots_per_track of everybody.",
     )
     edge_shot_spacing_s: float = Field(
         0.8, ge=0, le=60, description="Least time between two crops of one track, so that they differ."
@@ -125,14 +125,18 @@ class EdgeSettings(StoreSettings):
         0.5, ge=0, le=10, description="A crop that is good enough waits for so long for a better one before it is sent."
     )
     edge_first_shot_s: float = Field(
-        1.0, ge=0, le=600, description="A track that gave nothing good enough for this long sends its best so far."
+        1.0,
+        ge=0,
+        le=600,
+        description="A track that gave nothing good enough for this long sends its best so far; after "
+        "the first crop the same holds for what can hardly be recognised.",
     )
     edge_unusable_s: float = Field(
         3.0,
         ge=0,
         le=600,
-        description="While no view of a track can be recognised as a rule (worth under 0.1), a crop waits this long "
-        "for a better one.",
+        description="While no view of a track can be recognised as a rule (worth under 0.1), its first crop waits this "
+        "long for a better one.",
     )
     edge_track_max_age_s: float = Field(
         1.5, gt=0, le=60, description="A track not seen for this long has ended; the next face begins a new one."

@@ -39,6 +39,11 @@ class Appearance:
     patch: Float32Array
     colours: Float32Array
 
+    @property
+    def tells(self) -> bool:
+        """Whether the face is not flat."""
+        return bool(self.patch.any())
+
 
 def appearance_of(image: UInt8Array, box: Float32Array) -> Appearance:
     """Looks at a face.
@@ -73,15 +78,24 @@ def likeness(left: Appearance, right: Appearance) -> float:
 
     Where one of the faces is too flat to tell, such as in the dark, the colours decide alone.
     """
-    return float(likenesses([left], [right])[0, 0])
+    colours = float(left.colours @ right.colours)
+    return float(left.patch @ right.patch) * colours if left.tells and right.tells else colours
 
 
-def likenesses(left: Sequence[Appearance], right: Sequence[Appearance]) -> Float32Array:
-    """(N, M) `likeness` of each of N looks, N > 0, and each of M > 0."""
-    patches = np.stack([look.patch for look in left]), np.stack([look.patch for look in right])
-    colours = np.stack([look.colours for look in left]) @ np.stack([look.colours for look in right]).T
-    tells = np.logical_and.outer(patches[0].any(axis=1), patches[1].any(axis=1))
-    return np.where(tells, patches[0] @ patches[1].T * colours, colours).astype(np.float32)
+@dataclass(frozen=True, slots=True, eq=False)
+class Looks:
+    """Several looks together, none of them flat: `patches` (N, 256) and `colours` (N, 128)."""
+
+    patches: Float32Array
+    colours: Float32Array
+
+    @classmethod
+    def of(cls, looks: Sequence[Appearance]) -> Looks:
+        return cls(np.stack([look.patch for look in looks]), np.stack([look.colours for look in looks]))
+
+    def likenesses(self, others: Looks) -> Float32Array:
+        """(N, M) `likeness` of each of these and each of M others."""
+        return (self.patches @ others.patches.T) * (self.colours @ others.colours.T)
 
 
 def _region(image: UInt8Array, x1: float, y1: float, x2: float, y2: float) -> UInt8Array:

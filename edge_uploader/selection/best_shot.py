@@ -92,7 +92,8 @@ class BestShotOptions:
         good_enough: worth from which the first shot is held for `hold_s` only.
         first_after_s: when none was good enough for so long, the best so far goes: somebody may be standing there.
         unusable_after_s: the same while no view is even usable: what can hardly be recognised is not worth one of
-            few, while whoever comes nearer looks better every moment. Once something was sent, `first_after_s` holds.
+            few, while whoever comes nearer looks better every moment. Once something was sent of a face,
+            `first_after_s` holds.
         rise: by how much each further shot has to be better than the best that was sent.
         relax_s: after so long a time without a better one, one as good as the last will do: another moment is often
             another look, and the recogniser can use both.
@@ -100,7 +101,8 @@ class BestShotOptions:
             at first, and whoever passes by is gone soon.
         doubtful: worth below which even the best that was sent may not be recognised, and no worth tells which other
             view would be.
-        doubtful_s: in that case any view will do after so long a time.
+        doubtful_s: in that case any view will do after so long a time, but for the last shot: whoever comes near in
+            the end is still sent.
     """
 
     shots: int = 5
@@ -145,7 +147,7 @@ class BestShots(Generic[T]):
         self._usable = min(USABLE, options.good_enough)
         self._held: Shot[T] | None = None
         self._opened_s = 0.0
-        self._best = 0.0
+        self._best = self._demanded = 0.0
         self._sent = 0
         self._worth_sent = 0.0
         self._last_sent_s = -math.inf
@@ -191,24 +193,31 @@ class BestShots(Generic[T]):
             return []
         waited = self._options.hold_s
         if self._held.worth < self._usable:
-            waited = self._options.first_after_s if self._sent else self._options.unusable_after_s
+            waited = self._options.first_after_s if self._best else self._options.unusable_after_s
         elif not self._sent and self._held.worth < self._options.good_enough:
             waited = self._options.first_after_s
         # Half a millisecond of tolerance, as in `FrameSampler`.
         return [] if at_s - self._opened_s < waited - 5e-4 else self._release()
 
-    def changed(self, *, returned: bool = False) -> None:
-        """The face looks different all of a sudden: turned, or after a crossing somebody else's.
+    def changed(self) -> None:
+        """The face looks different all of a sudden, as of a head that turned.
 
-        The next view need not be better than what was sent before, and once in a period one more than the most may go.
-
-        Args:
-            returned: after having been out of sight. It may well be somebody who came out where another went away: the
-                next view need not be good at all, and one more may go each time.
+        The next view need not be better than what was sent before, and once in a period one more than enough may go.
         """
-        self._best *= 0.0 if returned else _CHANGED
-        if self.enough and (returned or not self._extra):
-            self._one_more, self._extra = True, self._extra or not returned
+        self._demanded *= _CHANGED
+        if self.enough and not self._extra:
+            self._one_more = self._extra = True
+
+    def returned(self) -> list[Shot[T]]:
+        """The face looks different after having been out of sight; what is held of the one before goes now.
+
+        It may well be somebody who came out where another went away: what was sent before counts for nothing but the
+        most, and one more than that may go each time.
+        """
+        out = self._release()
+        self._best = self._demanded = self._worth_sent = 0.0
+        self._one_more = self.enough
+        return out
 
     def flush(self) -> list[Shot[T]]:
         """What is still held when the face is lost; what was sent counts on, should it reappear.
@@ -220,8 +229,9 @@ class BestShots(Generic[T]):
     def finish(self) -> list[Shot[T]]:
         """What is still held when the period ends; then forgets everything."""
         out = self._release()
-        self._best, self._sent, self._last_sent_s, self._period_started_s = 0.0, 0, -math.inf, None
-        self._worth_sent, self._one_more, self._extra = 0.0, False, False
+        self._best = self._demanded = self._worth_sent = 0.0
+        self._sent, self._last_sent_s, self._period_started_s = 0, -math.inf, None
+        self._one_more = self._extra = False
         return out
 
     def demand(self, at_s: float) -> float:
@@ -232,10 +242,11 @@ class BestShots(Generic[T]):
         since_s = at_s - self._last_sent_s
         if (self.enough and not self._one_more) or since_s < options.spacing_s - 5e-4:
             return math.inf
-        if self._best < options.doubtful and since_s >= options.doubtful_s - 5e-4:
+        doubtful = self._best < options.doubtful and self._sent < options.shots - 1
+        if doubtful and since_s >= options.doubtful_s - 5e-4:
             return 0.0
         relaxed = min(1.0, since_s / options.relax_s) if options.relax_s > 0 else 1.0
-        demand = self._best * (options.rise + (_AS_GOOD - options.rise) * relaxed)
+        demand = self._demanded * (options.rise + (_AS_GOOD - options.rise) * relaxed)
         return min(demand, self._usable) if self._sent == 1 and since_s >= options.alone_s - 5e-4 else demand
 
     def _release(self) -> list[Shot[T]]:
@@ -246,6 +257,6 @@ class BestShots(Generic[T]):
         self._sent += 1
         self._worth_sent += shot.worth
         self._one_more = False
-        self._best = max(self._best, shot.worth)
+        self._best, self._demanded = max(self._best, shot.worth), max(self._demanded, shot.worth)
         self._last_sent_s = shot.at_s
         return [shot]

@@ -222,7 +222,7 @@ class Follower:
         verdict = self._repeats.see(track.id, face.box, look, at_s)
         if verdict.changed:
             visit = self._renew(track)
-        self._compare(visit, look, returned=at_s - visit.seen_s >= _OUT_OF_SIGHT_S)
+        sendings = self._compare(visit, look, returned=at_s - visit.seen_s >= _OUT_OF_SIGHT_S)
         visit.box, visit.seen_s = face.box, at_s
         height, width = frame.image.shape[:2]
         quality, whole = self._assess(frame.image, face), completeness(face.box, width, height)
@@ -230,21 +230,26 @@ class Follower:
         if value > visit.best:
             visit.best, visit.defect = value, defect(quality, whole)
         if not self._considered(visit, verdict, face):
-            return []
+            return sendings
         options = self._options.crops
-        return self._send(
+        return sendings + self._send(
             visit, visit.shots.offer(value, at_s, lambda: take(frame.image, face, frame.captured_at, options))
         )
 
-    def _compare(self, visit: _Visit, look: Appearance, *, returned: bool) -> None:
+    def _compare(self, visit: _Visit, look: Appearance, *, returned: bool) -> list[Sending]:
         """A look unlike the last: twice over, by a turn, or because two who crossed have exchanged their tracks; at
-        once, when the track was out of sight before."""
+        once, when the track was out of sight before. What is to be sent of the look before."""
+        sendings: list[Sending] = []
         if visit.look is not None and likeness(look, visit.look) < self._options.unlike:
             visit.odd += 1
-            if visit.odd < _ODD_LOOKS and not returned:
-                return
-            visit.shots.changed(returned=returned)
+            if returned:
+                sendings = self._send(visit, visit.shots.returned())
+            elif visit.odd < _ODD_LOOKS:
+                return []
+            else:
+                visit.shots.changed()
         visit.look, visit.odd = look, 0
+        return sendings
 
     def _considered(self, visit: _Visit, verdict: Verdict, face: Face) -> bool:
         """Whether a view may be sent at all; once more only, when it shows what has settled."""

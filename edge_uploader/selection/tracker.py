@@ -19,7 +19,7 @@ from enum import Enum
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from edge_uploader.selection.appearance import Appearance, appearance_of, likenesses
+from edge_uploader.selection.appearance import Appearance, Looks, appearance_of
 from shared.domain import Face, Float32Array, UInt8Array
 
 _POSITION_GAIN = 0.8
@@ -32,7 +32,7 @@ _SIZE_RATIO = 2.0
 _UNSEEN_COST_PER_S = 0.5
 _UNLIKE_COST = 0.6
 _ALIKE, _UNLIKE = 0.6, 0.3
-"""Likeness from which, and below which, a look tells that it is the same face, or another one (docs/adr/0022)."""
+"""Likeness from which, and below which, a look tells that it is the same face, or another one (docs/adr/0004)."""
 _LOOKS_KEPT = 6
 """Of each track: whoever is half hidden for a moment looks as before when they are seen again."""
 _SHADOW = 0.9
@@ -64,7 +64,8 @@ class TrackerOptions:
             somebody who walks past close by moves by 1.3 faces.
         gate_per_s: how much the gate widens for each second that the track was not seen.
         gate_alike, gate_alike_per_s: the same for a face that looks as the track did, which may be found further away.
-        gate_unlike: the same for one that looks different: it has to be where the track leads, as a head that turns is.
+        gate_unlike: the same for one that looks different, however long the track was not seen: it has to be where the
+            track leads, as a head that turns is. It does not hold for a track that was seen once.
     """
 
     high_confidence: float = 0.6
@@ -307,13 +308,15 @@ class Tracker:
 
 def _likenesses(tracks: Sequence[Track], sightings: Sequence[Sighting]) -> Float32Array:
     """(N, M) how much each face looks like the look of each track that it resembles most; neither alike nor unlike
-    where a look is not known."""
+    where a look is not known, or too flat to tell, as in the dark."""
     known = np.full((len(tracks), len(sightings)), (_ALIKE + _UNLIKE) / 2, np.float32)
-    columns = [column for column, one in enumerate(sightings) if one.look is not None]
-    looks = [one.look for one in sightings if one.look is not None]
+    telling = {column: one.look for column, one in enumerate(sightings) if one.look is not None and one.look.tells}
+    if not telling:
+        return known
+    columns, looks = list(telling), Looks.of(list(telling.values()))
     for row, track in enumerate(tracks):
-        if looks and track.looks:
-            known[row, columns] = likenesses(tuple(track.looks), looks).max(axis=0)
+        if track_looks := [look for look in track.looks if look.tells]:
+            known[row, columns] = Looks.of(track_looks).likenesses(looks).max(axis=0)
     return known
 
 

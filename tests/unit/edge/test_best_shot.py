@@ -150,8 +150,11 @@ def test_of_a_face_that_is_well_seen_two_shots_are_enough():
 def test_a_face_that_may_not_be_recognised_is_sent_again_and_again_up_to_the_most():
     options = BestShotOptions(shots=4, hold_s=0.0, first_after_s=0.0, relax_s=60.0, doubtful=0.2, doubtful_s=1.5)
     times = [i / 2 for i in range(40)]
-    assert offer(BestShots(options), *[(0.15, at_s) for at_s in times]) == [0.0, 1.5, 3.0, 4.5]
-    assert offer(BestShots(options), *[(0.15 - at_s / 200, at_s) for at_s in times]) == [0.0, 1.5, 3.0, 4.5], "poorer"
+    assert offer(BestShots(options), *[(0.15, at_s) for at_s in times]) == [0.0, 1.5, 3.0], "the last is kept"
+    poorer = [(0.15 - at_s / 200, at_s) for at_s in times]
+    assert offer(BestShots(options), *poorer) == [0.0, 1.5, 3.0]
+    near = [(0.15, at_s) for at_s in times[:20]] + [(0.5, 10.0)]
+    assert offer(BestShots(options), *near) == [0.0, 1.5, 3.0, 10.0], "who comes near in the end"
     assert offer(BestShots(options), *[(0.25, at_s) for at_s in times]) == [0.0, 2.0], "as alone_s has it"
 
 
@@ -216,13 +219,57 @@ def test_a_face_that_looks_different_may_be_sent_once_more():
     assert offer(shots, (0.9, 9.0)) == []
 
 
+def test_a_turned_head_of_which_a_good_view_was_sent_is_not_doubtful():
+    shots = BestShots(BestShotOptions(hold_s=0.0))
+    views = [(0.38, 0.0), (0.38, 3.9)]
+    assert offer(shots, *views) == [0.0, 3.9]
+    shots.changed()
+    assert offer(shots, (0.02, 8.0), (0.35, 10.0)) == [10.0]
+
+
+def test_whoever_comes_back_different_does_not_pay_for_the_one_before():
+    shots = BestShots(BestShotOptions(shots=4))
+    assert offer(shots, *[(0.65, i / 6) for i in range(6)]) == [0.0]
+    assert shots.returned() == []
+    assert offer(shots, (0.08, 3.0), (0.08, 4.5), (0.3, 5.5), (0.3, 6.5)) == [5.5], (
+        "waits for a usable view, as at first"
+    )
+    assert offer(shots, (0.5, 7.5), (0.5, 8.1)) == [7.5], "one alone was not enough of this one"
+
+
+def test_what_is_held_of_one_goes_before_another_is_looked_at():
+    shots = BestShots(BestShotOptions(shots=3, hold_s=0.5))
+    assert offer(shots, (0.6, 0.0), (0.6, 0.5), (0.6, 3.9)) == [0.0]
+    assert [shot.payload for shot in shots.returned()] == [3.9]
+    assert offer(shots, (0.4, 5.0), (0.4, 5.6)) == [5.0]
+
+
+def test_a_new_period_grants_anew_what_a_change_allows():
+    shots = BestShots(BestShotOptions(shots=1, good_enough=0.1, hold_s=0.0))
+    for began in (0.0, 20.0):
+        assert offer(shots, (0.5, began), (0.5, began + 1.0)) == [began]
+        shots.changed()
+        assert offer(shots, (0.5, began + 6.0), (0.5, began + 12.0)) == [began + 6.0]
+        shots.changed()
+        assert offer(shots, (0.9, began + 14.0), (0.9, began + 15.0)) == []
+        shots.finish()
+
+
+def test_a_change_that_nobody_used_ends_with_the_period():
+    shots = BestShots(BestShotOptions(shots=1, good_enough=0.1, hold_s=0.0))
+    assert offer(shots, (0.5, 0.0)) == [0.0]
+    shots.changed()
+    shots.finish()
+    assert offer(shots, (0.5, 20.0), (0.5, 26.0)) == [20.0]
+
+
 def test_whoever_comes_back_looking_different_is_sent_each_time():
     """Somebody who came out where another went away, and whose view need not be as good."""
     shots = BestShots(BestShotOptions(shots=1, good_enough=0.1, hold_s=0.0, spacing_s=0.5))
     assert offer(shots, (0.9, 0.0), (0.9, 1.0)) == [0.0]
-    shots.changed(returned=True)
+    assert shots.returned() == []
     assert offer(shots, (0.2, 2.0), (0.9, 3.0)) == [2.0]
-    shots.changed(returned=True)
+    assert shots.returned() == []
     assert offer(shots, (0.2, 4.0), (0.9, 5.0)) == [4.0]
     shots.changed()
     assert offer(shots, (0.9, 6.0), (0.9, 7.0)) == [6.0], "the one for a sudden change is still there"

@@ -209,6 +209,23 @@ def test_settings_come_from_the_environment(monkeypatch):
     assert EdgeSettings().edge_shots_per_track == 7
 
 
+def test_what_the_settings_say_of_shots_is_what_a_camera_goes_by():
+    settings = EdgeSettings(
+        edge_site="x",
+        edge_shots_per_track=7,
+        edge_enough_worth=0.9,
+        edge_shot_spacing_s=0.3,
+        edge_shot_refresh_s=77,
+        edge_good_enough=0.4,
+        edge_hold_s=0.2,
+        edge_first_shot_s=0.6,
+        edge_unusable_s=5,
+    )
+    shots = camera_options(settings, CameraSpec("a", "a.mp4")).shots
+    assert (shots.shots, shots.enough, shots.spacing_s, shots.refresh_s) == (7, 0.9, 0.3, 77)
+    assert (shots.good_enough, shots.hold_s, shots.first_after_s, shots.unusable_after_s) == (0.4, 0.2, 0.6, 5)
+
+
 def test_every_setting_is_described_in_the_operators_page_with_its_default():
     page = (ROOT / "docs" / "edge.md").read_text(encoding="utf-8")
     described = dict(re.findall(r"^\| `FACERELAY_(EDGE_\w+)` \| ([^|]*) \|", page, re.MULTILINE))

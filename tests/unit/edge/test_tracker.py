@@ -212,7 +212,7 @@ def standing(who=ANN):
     [
         (ANN, 80, 0.125, True),  # whoever stood and walks off
         (BEN, 80, 0.125, False),
-        (ANN, 120, 1.0, True),
+        (ANN, 160, 1.0, True),
         (BEN, 40, 1.0, False),  # who came out where another went away
         (BEN, 20, 0.125, True),  # a head that turns
     ],
@@ -227,6 +227,19 @@ def test_whoever_was_half_hidden_looks_as_before_when_they_are_seen_again():
     tracker, track = standing()
     look(tracker, [square(100, 100, side=60)], 1.125, [BEN])
     assert look(tracker, [square(170, 100, side=60)], 1.25, [ANN]).seen == [track]
+
+
+def test_whoever_was_seen_once_may_look_different_a_moment_later():
+    tracker = Tracker()
+    track = look(tracker, [square(100, 100, side=60)], 0.0, [ANN]).seen[0]
+    assert look(tracker, [square(150, 100, side=60)], 0.125, [BEN]).seen == [track]
+
+
+def test_in_the_dark_nobody_looks_like_anybody():
+    dark = Appearance(np.zeros(256, np.float32), ANN.colours)
+    tracker, _ = standing(dark)
+    assert len(look(tracker, [square(180, 100, side=60)], 1.125, [dark]).seen) == 1
+    assert len(tracker.tracks) == 2, "as by place alone"
 
 
 def test_no_more_than_a_few_looks_of_a_track_are_kept():
