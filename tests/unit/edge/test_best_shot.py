@@ -224,7 +224,7 @@ def test_a_turned_head_of_which_a_good_view_was_sent_is_not_doubtful():
     views = [(0.38, 0.0), (0.38, 3.9)]
     assert offer(shots, *views) == [0.0, 3.9]
     shots.changed()
-    assert offer(shots, (0.02, 8.0), (0.35, 10.0)) == [10.0]
+    assert offer(shots, (0.02, 8.0), (0.02, 9.2), (0.35, 10.0)) == [10.0]
 
 
 def test_whoever_comes_back_different_does_not_pay_for_the_one_before():

@@ -235,11 +235,13 @@ def test_whoever_was_seen_once_may_look_different_a_moment_later():
     assert look(tracker, [square(150, 100, side=60)], 0.125, [BEN]).seen == [track]
 
 
-def test_in_the_dark_nobody_looks_like_anybody():
+@pytest.mark.parametrize("before", [ANN, Appearance(np.zeros(256, np.float32), ANN.colours)])
+def test_in_the_dark_a_face_is_neither_alike_nor_unlike(before):
     dark = Appearance(np.zeros(256, np.float32), ANN.colours)
-    tracker, _ = standing(dark)
-    assert len(look(tracker, [square(180, 100, side=60)], 1.125, [dark]).seen) == 1
-    assert len(tracker.tracks) == 2, "as by place alone"
+    tracker, track = standing(before)
+    assert look(tracker, [square(140, 100, side=60)], 1.125, [dark]).seen == [track]
+    tracker, track = standing(before)
+    assert look(tracker, [square(180, 100, side=60)], 1.125, [dark]).seen != [track]
 
 
 def test_no_more_than_a_few_looks_of_a_track_are_kept():
