@@ -187,7 +187,7 @@ class Settings(StoreSettings, TriggerSettings):
         "training calibrates the threshold for.",
     )
     best_shot_fpir: float = Field(
-        0.06,
+        0.05,
         ge=0,
         lt=0.5,
         description="A gateway sends few crops of a visit. The more one enrolled person stands out from all others, "
