@@ -23,6 +23,7 @@ from bench.edge_names import Names, enrolled
 from bench.edge_plot import draw
 from bench.edge_policies import POLICIES, PolicyRun, run_policy, ultra_light_cache
 from bench.edge_visits import SentCrop, at_as_many_false_names, judge, naming_figures, sending_figures
+from bench.processes import end_with_parent
 from bench.report import OUTPUT, console, print_figures, write_report
 from bench.report import run as run_bench
 from bench.scene.__main__ import progress
@@ -273,7 +274,7 @@ def run_policies(scenes: Sequence[Scene], arguments: argparse.Namespace) -> dict
         for scene, policy in tasks:
             runs[scene.name][policy] = run_policy(policy, scene.video, arguments.ultra_light)
         return runs
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), initializer=_be_quiet) as pool:
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
         videos, policies = [scene.video for scene, _ in tasks], [policy for _, policy in tasks]
         done = pool.map(run_policy, policies, videos, [arguments.ultra_light] * len(tasks))
         what = f"gateways, {arguments.jobs} at a time"
@@ -283,9 +284,10 @@ def run_policies(scenes: Sequence[Scene], arguments: argparse.Namespace) -> dict
     return runs
 
 
-def _be_quiet() -> None:
+def _begin_worker() -> None:
     """Of a process beside others: one terminal has room for one bar."""
     console.quiet = True
+    end_with_parent()
 
 
 def run_scenes(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.progress import track
 
 from bench.edge_policies import StoredCrop
+from bench.processes import end_with_parent
 from bench.report import console
 from functions.recognize.service import Recognizer
 from local.evaluation.cores import on_all_cores
@@ -137,6 +138,7 @@ def _key(crop: StoredCrop) -> tuple[str, bool]:
 def _start(folder: Path, pack: str) -> None:
     """Of a worker process: a service's recogniser over the store."""
     global _recognizer
+    end_with_parent()
     from functions.services import Services
     from shared.bootstrap import build
 

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from bench.embed import embed_all
 from bench.lfw import Photographs
+from bench.processes import end_with_parent
 from bench.report import console, print_figures, write_report
 from bench.report import run as run_bench
 from functions.group.cluster import cluster
@@ -161,7 +162,7 @@ def scale(sample: Sample, count: int, threshold: float, min_faces: int, seed: in
     many = drawn(sample, count, seed)
     with TemporaryDirectory() as folder:
         _store(many.embeddings, Path(folder))
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             seconds, peak_mb, group_of = pool.submit(nightly, Path(folder), threshold, min_faces).result()
     labels = groups_of(np.array([group_of.get(number, -1) for number in range(count)]), min_faces)
     return {
