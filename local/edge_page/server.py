@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from local.edge_page.patience import PatientH11
+from local.patience import PatientH11
 from shared.errors import ConfigurationError
 
 _BACKLOG: Final = 32

@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from local.edge_page import patience
 from local.edge_page.server import _MOST_CONNECTIONS, serving_page
+from local.patience import PatientH11
 
 WAIT_S = 0.4
 
@@ -29,7 +29,7 @@ async def _hello(request: Request) -> Response:
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(patience, "REQUEST_S", WAIT_S)
+    monkeypatch.setattr(PatientH11, "request_s", WAIT_S)
     with serving_page(Starlette(routes=[Route("/", _hello, methods=["GET", "POST"])]), "127.0.0.1", 0) as url:
         yield url
 
@@ -108,6 +108,6 @@ def test_a_long_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(3 * WAIT_S)
         return PlainTextResponse("at last")
 
-    monkeypatch.setattr(patience, "REQUEST_S", WAIT_S)
+    monkeypatch.setattr(PatientH11, "request_s", WAIT_S)
     with serving_page(Starlette(routes=[Route("/", slow)]), "127.0.0.1", 0) as slow_url:
         assert requests.get(slow_url, timeout=10).text == "at last"

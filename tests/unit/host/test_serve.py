@@ -6,11 +6,18 @@ import signal
 import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import pytest
 
 from tests.unit.host.conftest import QUEUE, ToyHost, until
+
+
+def connected(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=10)
 
 
 def test_http_queue_and_blobs_are_served_and_sigterm_ends_cleanly(toy: ToyHost) -> None:
@@ -32,6 +39,36 @@ def test_a_body_over_the_limit_reaches_no_function(toy: ToyHost) -> None:
     assert httpx.post(f"{toy.url}/toil/0", content=b"x" * 1000).status_code == 200
     assert httpx.post(f"{toy.url}/toil/0", content=b"x" * 1001).status_code == 413
     assert len(toy.lines("begin")) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /hello/ann HTTP/1.1\r\nHost: x\r\n",
+        b"POST /toil/0 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+    ],
+    ids=["nothing", "no end", "half a body"],
+)
+def test_who_falls_silent_is_hung_up_on(toy: ToyHost, said: bytes) -> None:
+    toy.start(TOY_SILENCE_S="0.5")
+    with connected(toy.url) as client:
+        client.sendall(said)
+        began = time.monotonic()
+        assert client.recv(1) == b""
+    assert 0.4 < time.monotonic() - began < 5
+    assert not toy.lines("begin")
+
+
+def test_a_slow_line_and_a_long_answer_are_waited_for(toy: ToyHost) -> None:
+    toy.start(TOY_SILENCE_S="0.5")
+    with connected(toy.url) as client:
+        client.sendall(b"POST /toil/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n")
+        for letter in b"slowly":
+            time.sleep(0.2)
+            client.sendall(bytes([letter]))
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert len(toy.lines("end")) == 1
 
 
 def test_answers_do_not_wait_for_acknowledgements(toy: ToyHost) -> None:

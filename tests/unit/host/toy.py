@@ -116,6 +116,7 @@ def main() -> None:
         lease_s=float(os.environ.get("TOY_LEASE_S", "60")),
         stop_timeout_s=float(os.environ.get("TOY_STOP_S", "10")),
         max_body_bytes=int(os.environ.get("TOY_MAX_BODY", "1000000")),
+        silence_s=float(os.environ.get("TOY_SILENCE_S", "30")),
     )
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-REQUEST_S: Final = 10.0
-"""From the connection, or from a request's first byte, until all of it is there."""
 
 
 class PatientH11(H11Protocol):
     """uvicorn's own, which waits without end for a request that was never begun, or never ended.
 
     There are only so many connections, and whoever holds them all in silence would keep everybody else out.
+
+    Attributes:
+        request_s: from the connection, or from a request's first byte, until all of it is there.
+        silence_s: in which nothing more of it comes.
     """
 
-    _patience: asyncio.TimerHandle | None = None
+    request_s: ClassVar[float] = 10.0
+    silence_s: ClassVar[float] = 10.0
+
+    _timer: asyncio.TimerHandle | None = None
+    _given_up_at: float = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,7 +32,7 @@ class PatientH11(H11Protocol):
         super().data_received(data)
         if self._asked():
             self._wait_no_more()
-        elif self._patience is None:
+        else:
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -39,9 +44,19 @@ class PatientH11(H11Protocol):
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def _wait(self) -> None:
-        self._patience = self.loop.call_later(REQUEST_S, self.transport.abort)
+        now = self.loop.time()
+        if self._timer is None:
+            self._given_up_at = now + self.request_s
+        else:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(min(self._given_up_at, now + self.silence_s), self.transport.abort)
 
     def _wait_no_more(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def patient(request_s: float, silence_s: float) -> type[PatientH11]:
+    """The protocol that waits for so long."""
+    return type("PatientH11", (PatientH11,), {"request_s": request_s, "silence_s": silence_s})
