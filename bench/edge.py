@@ -11,7 +11,7 @@ import argparse
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -112,15 +112,12 @@ def compare(figures: dict[str, Any]) -> dict[str, Any] | None:
     for pack in best["packs"]:
         ours, theirs = best["packs"][pack], every["packs"][pack]
         difference = round(ours["visit_recall"] - theirs["visit_recall"], 4)
-        found, found_by_every = ours["recognised"], theirs["recognised"]
         fewer = ours["false_name_visits"] - theirs["false_name_visits"]
         equal = round(ours["at_as_many_false_names"]["visit_recall"] - theirs["visit_recall"], 4)
         result["packs"][pack] = {
             "visit_recall_difference": difference,
-            "recognised_alone": {
-                "best_shot": dict(Counter(found[visit] for visit in found.keys() - found_by_every)),
-                "every_frame": dict(Counter(found_by_every[visit] for visit in found_by_every.keys() - found)),
-            },
+            "recognised_alone": _alone(ours["recognised"], theirs["recognised"]),
+            "misnamed_alone": _alone(ours["misnamed"], theirs["misnamed"]),
             "false_name_visits_difference": fewer,
             "visit_recall_difference_at_as_many_false_names": equal,
         }
@@ -128,6 +125,14 @@ def compare(figures: dict[str, Any]) -> dict[str, Any] | None:
         result["met"][f"visit_recall_{pack}"] = difference >= -RECALL_LOSS
         result["met"][f"false_names_{pack}"] = fewer <= 0
     return result
+
+
+def _alone(best_shot: dict[int, str], every_frame: dict[int, str]) -> dict[str, dict[str, int]]:
+    """Visits (with their person) that one policy alone has, for each person."""
+    return {
+        "best_shot": dict(Counter(best_shot[visit] for visit in best_shot.keys() - every_frame)),
+        "every_frame": dict(Counter(every_frame[visit] for visit in every_frame.keys() - best_shot)),
+    }
 
 
 def pooled(scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -155,26 +160,41 @@ def pooled(scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def differences(scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """For each pack, by how much best shots' visit recall differs from every frame's, of all scenes without fixtures.
+_DIFFERENCES: dict[str, tuple[str, str, Callable[[float], bool]]] = {
+    "visit_recall": ("visits_by_person", "recognised_alone", lambda difference: difference >= -RECALL_LOSS),
+    "false_names": ("all_visits_by_person", "misnamed_alone", lambda difference: difference <= 0),
+}
+"""What is compared: the visits that are asked of, those that one policy alone has, and when the aim is met."""
 
-    The same visits are recognised or not under both, so that chance is in those alone that one of them recognises; and
-    a person comes several times, alike each time. The interval is 1.96 standard errors of a ratio to each side, people
+
+def differences(scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """For each pack, by how much best shots differ from every frame, of all scenes without fixtures.
+
+    In the share of enrolled people's visits that are recognised, and in that of all visits with a false name.
+    The same visits are named or not under both, so that chance is in those alone that differ; and a person comes
+    several times, alike each time. The interval is 1.96 standard errors of a ratio to each side, people
     being what is drawn (Cochran, Sampling Techniques, 1977, ch. 9A); None where too few visits differ to tell.
     """
-    visits: dict[str, Counter[str]] = {}
-    alone: dict[str, dict[str, Counter[str]]] = {}
-    for scene in _without_fixtures(scenes):
-        for pack, found in (scene["compared"] or {"packs": {}})["packs"].items():
-            seen = scene["policies"]["every_frame"]["packs"][pack]["visits_by_person"]
-            visits.setdefault(pack, Counter()).update(seen)
-            for policy, people in found["recognised_alone"].items():
-                alone.setdefault(pack, {}).setdefault(policy, Counter()).update(people)
-    return {pack: _difference(visits[pack], **alone[pack]) for pack in visits}
+    compared = [scene for scene in _without_fixtures(scenes) if scene["compared"]]
+    packs = dict.fromkeys(pack for scene in compared for pack in scene["compared"]["packs"])
+    return {pack: {what: _difference_in(what, pack, compared) for what in _DIFFERENCES} for pack in packs}
 
 
-def _difference(visits: Counter[str], best_shot: Counter[str], every_frame: Counter[str]) -> dict[str, Any]:
-    """Of one pack; all by person."""
+def _difference_in(what: str, pack: str, scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    asked, apart, is_met = _DIFFERENCES[what]
+    visits: Counter[str] = Counter()
+    alone: dict[str, Counter[str]] = {policy: Counter() for policy in NAMED_POLICIES}
+    for scene in scenes:
+        visits.update(scene["policies"]["every_frame"]["packs"][pack][asked])
+        for policy, people in scene["compared"]["packs"][pack][apart].items():
+            alone[policy].update(people)
+    return _difference(visits, is_met, **alone)
+
+
+def _difference(
+    visits: Counter[str], is_met: Callable[[float], bool], best_shot: Counter[str], every_frame: Counter[str]
+) -> dict[str, Any]:
+    """All by person."""
     count, people = visits.total(), len(visits)
     difference = (best_shot.total() - every_frame.total()) / max(count, 1)
     apart = sum((best_shot[one] - every_frame[one] - visits[one] * difference) ** 2 for one in visits)
@@ -187,9 +207,9 @@ def _difference(visits: Counter[str], best_shot: Counter[str], every_frame: Coun
         "people": people,
         "best_shot_alone": best_shot.total(),
         "every_frame_alone": every_frame.total(),
-        "visit_recall_difference": round(difference, 4),
+        "difference": round(difference, 4),
         "interval_95": interval,
-        "met": difference >= -RECALL_LOSS,
+        "met": is_met(difference),
     }
 
 
@@ -360,13 +380,14 @@ def main() -> None:
         told = (f"{p} {f['visit_recall']:.1%}, {f['false_name_visits']} falsely" for p, f in policies.items())
         console.print(f"scenes without fixtures, {pack}: visits recognised: {'; '.join(told)}")
     for pack, found in figures["differences"].items():
-        bounds = found["interval_95"]
-        chance = f" ({100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f})" if bounds else ""
-        console.print(
-            f"{pack}: of {found['visits']} visits of {found['people']} people best shots alone recognise "
-            f"{found['best_shot_alone']}, every frame alone {found['every_frame_alone']}: "
-            f"{100 * found['visit_recall_difference']:+.1f} points{chance} {'✓' if found['met'] else '✗'}"
-        )
+        for what, of in found.items():
+            bounds = of["interval_95"]
+            chance = f" ({100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f})" if bounds else ""
+            console.print(
+                f"{pack}, {what.replace('_', ' ')}: of {of['visits']} visits of {of['people']} people best shots alone "
+                f"have {of['best_shot_alone']}, every frame alone {of['every_frame_alone']}: "
+                f"{100 * of['difference']:+.1f} points{chance} {'✓' if of['met'] else '✗'}"
+            )
     figures["seconds"] = round(time.monotonic() - began)
     write_report("edge", figures)
     console.print(f"plot: {draw(figures, OUTPUT / 'edge.png')}")

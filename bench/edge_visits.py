@@ -145,6 +145,8 @@ def naming_figures(judged: Judged, answers: Sequence[str]) -> dict[str, Any]:
         "recognised_visits": len(right),
         "visits_by_person": dict(Counter(record.person for record in enrolled)),
         "recognised": {record.visit: record.person for record in right},
+        "all_visits_by_person": dict(Counter(record.person for record in judged.visits)),
+        "misnamed": {record.visit: record.person for record in judged.visits if record.misnamed},
         "visit_recall": round(len(right) / max(len(enrolled), 1), 4),
         "identified_people": len({record.person for record in right}),
         "false_name_visits": sum(record.misnamed for record in judged.visits),

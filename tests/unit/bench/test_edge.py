@@ -93,6 +93,7 @@ def _policy(network: int, recall: float, false: int) -> dict[str, object]:
             "sface": {
                 "visit_recall": recall,
                 "recognised": dict.fromkeys(range(round(100 * recall)), "ann_lee"),
+                "misnamed": dict.fromkeys(range(false), "bo"),
                 "false_name_visits": false,
                 "at_as_many_false_names": {"visit_recall": recall + 0.005},
             }
@@ -136,37 +137,55 @@ def test_scenes_are_pooled_by_visits_not_by_shares() -> None:
     assert sums["visit_recall_at_as_many_false_names"] == 0.97
 
 
-def _compared(ours: str, theirs: str, *, fixtures: bool = False) -> dict[str, Any]:
-    """Twenty people come three times each; both texts name those whose first visits are recognised, one a letter."""
+def _compared(
+    ours: str, theirs: str, misnamed: tuple[str, str] = ("", ""), *, fixtures: bool = False
+) -> dict[str, Any]:
+    """Twenty people come three times each; texts tell whose first visits are recognised, and misnamed, one a letter."""
 
-    def policy(recognised: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"visits_by_person": dict.fromkeys("abcdefghijklmnopqrst", 3)}
-        visits = [(recognised[:place].count(person), person) for place, person in enumerate(recognised)]
-        found["recognised"] = {f"{person}{number}": person for number, person in visits}
+    def first(told: str) -> dict[str, str]:
+        return {f"{person}{told[:place].count(person)}": person for place, person in enumerate(told)}
+
+    def policy(recognised: str, misnamed: str) -> dict[str, Any]:
+        visits = dict.fromkeys("abcdefghijklmnopqrst", 3)
+        found: dict[str, Any] = {"visits_by_person": visits, "all_visits_by_person": visits | {"stranger": 20}}
+        found |= {"recognised": first(recognised), "misnamed": first(misnamed)}
         found |= {"visit_recall": 0.0, "false_name_visits": 0, "at_as_many_false_names": {"visit_recall": 0.0}}
         return {"network_bytes": 1, "reduction_vs_4mbps": 1.0, "packs": {"sface": found}}
 
-    policies = {"best_shot": policy(ours), "every_frame": policy(theirs)}
+    policies = {"best_shot": policy(ours, misnamed[0]), "every_frame": policy(theirs, misnamed[1])}
     scene: dict[str, Any] = {"density": "high", "fixtures": fixtures, "policies": policies}
     return scene | {"compared": compare(scene)}
 
 
 def test_a_difference_comes_with_what_chance_can_do_to_it() -> None:
     scenes = [_compared("aab", "cdef"), _compared("abc", "abcddeef"), _compared("", "a", fixtures=True)]
-    found = differences(scenes)["sface"]
+    found = differences(scenes)["sface"]["visit_recall"]
     assert (found["visits"], found["people"]) == (120, 20)
     assert (found["best_shot_alone"], found["every_frame_alone"]) == (3, 9)
-    assert found["visit_recall_difference"] == -0.05
+    assert found["difference"] == -0.05
     assert not found["met"]
     by_person = np.array([2, 1, -1, -3, -3, -2, *([0] * 14)])
     error = np.sqrt(((by_person + 6 * 0.05) ** 2).sum() * 20 / 19) / 120
     assert found["interval_95"] == pytest.approx([-0.05 - 1.96 * error, -0.05 + 1.96 * error], abs=1e-4)
 
 
+def test_false_names_are_compared_over_all_visits() -> None:
+    scenes = [_compared("", "", ("aaaaaa", "abcdefghi")), _compared("", "", ("b", "b"))]
+    found = differences(scenes)["sface"]["false_names"]
+    assert (found["visits"], found["people"]) == (160, 21)
+    assert (found["best_shot_alone"], found["every_frame_alone"]) == (5, 8)
+    assert found["difference"] == round(-3 / 160, 4)
+    assert found["met"]
+    by_person, visits = np.array([5, *([-1] * 8), *([0] * 12)]), np.array([*([6] * 20), 40])
+    error = np.sqrt(((by_person + visits * 3 / 160) ** 2).sum() * 21 / 20) / 160
+    assert found["interval_95"] == pytest.approx([-3 / 160 - 1.96 * error, -3 / 160 + 1.96 * error], abs=1e-4)
+    assert not differences([_compared("", "", ("ab", "c"))])["sface"]["false_names"]["met"]
+
+
 def test_of_few_visits_that_differ_chance_is_not_told() -> None:
-    found = differences([_compared("ab", "abc")])["sface"]
-    assert (found["visit_recall_difference"], found["interval_95"], found["met"]) == (-0.0167, None, False)
-    assert differences([_compared("ab", "ab")])["sface"]["met"]
+    found = differences([_compared("ab", "abc")])["sface"]["visit_recall"]
+    assert (found["difference"], found["interval_95"], found["met"]) == (-0.0167, None, False)
+    assert differences([_compared("ab", "ab")])["sface"]["visit_recall"]["met"]
 
 
 def test_without_both_policies_nothing_is_compared() -> None:
