@@ -18,14 +18,13 @@ import cv2
 import numpy as np
 
 from edge_uploader.capture.sources import Frame
-from edge_uploader.selection.best_shot import worth
+from edge_uploader.selection.best_shot import TOO_SMALL, worth
 from edge_uploader.selection.crops import Crop, completeness, long_axis_px
 from edge_uploader.selection.tracker import Track
 from shared.domain import Face, Quality, UInt8Array, percent_safe
 from shared.ports import Detector
 from shared.vision.pixels import in_order
 
-TOO_SMALL: Final = "too_small"
 _CUT_OFF: Final = "cut_off"
 _WHOLE: Final = 0.9
 _EVERY_S: Final = 1.0

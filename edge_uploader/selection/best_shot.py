@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from shared.domain import Quality
 
@@ -27,6 +27,7 @@ _CHANGED = 0.5
 """What the best worth so far counts once the face looks different."""
 USABLE = 0.1
 """Worth from which a face is as a rule recognised."""
+TOO_SMALL: Final = "too_small"
 _USUAL = {"too_blurred": 0.7, "turned_away": 0.85, "covered": 0.7, "low_contrast": 0.8}
 """What these properties leave of an ordinary shot; the others leave all."""
 _AS_GOOD = 0.85
@@ -65,12 +66,12 @@ def shares(quality: Quality, completeness: float) -> dict[str, float]:
 
 
 def defect(quality: Quality, completeness: float) -> str | None:
-    """What spoils a shot most, as a key of `shares` or `too_small`; None when it is good enough to be recognised."""
+    """What spoils a shot most, as a key of `shares` or `TOO_SMALL`; None when it is good enough to be recognised."""
     found = shares(quality, completeness)
     if math.prod(found.values()) >= USABLE:
         return None
     worst = min(found, key=lambda name: found[name] / _USUAL.get(name, 1.0))
-    return "too_small" if worst == "too_blurred" and quality.size_px < _SMALL_PX else worst
+    return TOO_SMALL if worst == "too_blurred" and quality.size_px < _SMALL_PX else worst
 
 
 def _share(value: float, knee: float) -> float:
@@ -212,11 +213,11 @@ class BestShots(Generic[T]):
         """The face looks different after having been out of sight; what is held of the one before goes now.
 
         It may well be somebody who came out where another went away: what was sent before counts for nothing but the
-        most, and one more than that may go each time.
+        most, and one more than that may go each time, up to twice the most.
         """
         out = self._release()
         self._best = self._demanded = self._worth_sent = 0.0
-        self._one_more = self.enough
+        self._one_more = self.enough and self._sent < 2 * self._options.shots
         return out
 
     def flush(self) -> list[Shot[T]]:

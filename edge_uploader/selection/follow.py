@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import numpy as np
 
 from edge_uploader.capture.sources import Frame
 from edge_uploader.selection.appearance import Appearance, likeness
-from edge_uploader.selection.best_shot import BestShotOptions, BestShots, Shot, defect, worth
+from edge_uploader.selection.best_shot import TOO_SMALL, BestShotOptions, BestShots, Shot, defect, worth
 from edge_uploader.selection.crops import CropOptions, View, completeness, long_axis_px, take
 from edge_uploader.selection.repeats import RepeatOptions, Repeats, Verdict
 from edge_uploader.selection.tracker import Track, Tracker, TrackerOptions, sightings_of
@@ -33,7 +34,8 @@ _SIZE_RATIO: Final = 1.6
 _ASTRAY = 1.5
 _ODD_LOOKS: Final = 2
 _OUT_OF_SIGHT_S: Final = 0.4
-"""A track not seen for so long may have passed to somebody who came out where another went away."""
+"""A track not seen for so long, though it was looked for, may have passed to somebody who came out where another went
+away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class FollowCounts:
         repeats: places at which the same was seen for so long that it is sent seldom.
         held_back: views of those that were not considered.
         usable: visits whose best view can be recognised.
-        unusable: the other visits, by the main defect of their best view.
+        unusable: the other visits, by the main defect of their best view; and faces that were followed and never large
+            enough to be sent, `too_small`.
     """
 
     tracks: int = 0
@@ -144,6 +147,7 @@ class Follower:
         self._repeats = Repeats(options.repeats)
         self._visits: dict[str, _Visit] = {}
         self._lately: list[_Visit] = []
+        self._looked_s = self._looked_before_s = -math.inf
         self.counts = FollowCounts()
 
     @property
@@ -172,6 +176,7 @@ class Follower:
             cut: the frame begins another scene: nobody in it was seen before.
         """
         at_s = frame.position_s
+        self._looked_before_s, self._looked_s = self._looked_s, at_s
         sendings = self._cut(at_s) if cut else []
         update = self._tracker.update(sightings_of(frame.image, faces), at_s)
         for track in update.ended:
@@ -222,7 +227,8 @@ class Follower:
         verdict = self._repeats.see(track.id, face.box, look, at_s)
         if verdict.changed:
             visit = self._renew(track)
-        sendings = self._compare(visit, look, returned=at_s - visit.seen_s >= _OUT_OF_SIGHT_S)
+        missed = visit.seen_s < self._looked_before_s
+        sendings = self._compare(visit, look, returned=missed and at_s - visit.seen_s >= _OUT_OF_SIGHT_S)
         visit.box, visit.seen_s = face.box, at_s
         height, width = frame.image.shape[:2]
         quality, whole = self._assess(frame.image, face), completeness(face.box, width, height)
@@ -307,6 +313,8 @@ class Follower:
     def _lost(self, track: Track) -> list[Sending]:
         visit = self._visits.pop(track.id, None)
         if visit is None:
+            if track.confirmed:
+                self.counts.unusable[TOO_SMALL] += 1
             return []
         sendings = self._send(visit, visit.shots.flush())
         visit.lost_s = track.last_seen_s

@@ -219,6 +219,16 @@ def test_a_face_that_looks_different_may_be_sent_once_more():
     assert offer(shots, (0.9, 9.0)) == []
 
 
+def test_whoever_comes_back_again_and_again_is_sent_twice_the_most_in_a_period():
+    shots = BestShots(BestShotOptions(shots=2, good_enough=0.1, hold_s=0.0))
+    sent = offer(shots, (0.9, 0.0))
+    for number in range(1, 20):
+        shots.returned()
+        sent += offer(shots, (0.9, 10.0 * number))
+    assert len(sent) == 4
+    assert offer(shots, (0.9, 301.0)) == [301.0], "a new period begins anew"
+
+
 def test_a_turned_head_of_which_a_good_view_was_sent_is_not_doubtful():
     shots = BestShots(BestShotOptions(hold_s=0.0))
     views = [(0.38, 0.0), (0.38, 3.9)]
@@ -265,11 +275,11 @@ def test_a_change_that_nobody_used_ends_with_the_period():
 
 def test_whoever_comes_back_looking_different_is_sent_each_time():
     """Somebody who came out where another went away, and whose view need not be as good."""
-    shots = BestShots(BestShotOptions(shots=1, good_enough=0.1, hold_s=0.0, spacing_s=0.5))
-    assert offer(shots, (0.9, 0.0), (0.9, 1.0)) == [0.0]
+    shots = BestShots(BestShotOptions(shots=2, good_enough=0.1, hold_s=0.0, spacing_s=0.5))
+    assert offer(shots, (0.9, 0.0), (0.9, 6.0), (0.9, 12.0)) == [0.0, 6.0]
     assert shots.returned() == []
-    assert offer(shots, (0.2, 2.0), (0.9, 3.0)) == [2.0]
+    assert offer(shots, (0.2, 13.0), (0.9, 14.0)) == [13.0]
     assert shots.returned() == []
-    assert offer(shots, (0.2, 4.0), (0.9, 5.0)) == [4.0]
+    assert offer(shots, (0.2, 15.0), (0.9, 16.0)) == [15.0]
     shots.changed()
-    assert offer(shots, (0.9, 6.0), (0.9, 7.0)) == [6.0], "the one for a sudden change is still there"
+    assert offer(shots, (0.9, 17.0), (0.9, 18.0)) == [17.0], "the one for a sudden change is still there"

@@ -88,9 +88,20 @@ def test_somebody_else_on_the_same_track_is_sent_though_its_shots_are_gone():
         following = follower()
         assert len(play(following, before)) == 2, "of a face that is well seen two are enough"
         for times in range(2):  # the second time, what a sudden change allows is used up
+            out_of_sight_s = (90 + 23 * times) / 6
+            assert play(following, [[]] * 3, begin_s=out_of_sight_s) == []
             after = [[(times + 1 if who else 0, 205 + 45 * times + 2 * i, 100)] for i in range(20)]
-            assert len(play(following, after, begin_s=(90 + 20 * times) / 6 + 0.5 * (times + 1))) == more
+            assert len(play(following, after, begin_s=out_of_sight_s + 0.5)) == more
         assert following.counts.tracks == 1
+
+
+def test_a_change_of_look_between_two_rare_looks_is_nobody_who_came_back():
+    """Two looks a second: half a second apart is out of sight only when a look in between did not find the face."""
+    following = follower()
+    frames = [[(number // 6 % 2, 100 + number % 3, 100)] for number in range(240)]
+    sent = play(following, frames, fps=2.0)
+    assert following.counts.tracks == 1
+    assert len(sent) <= BestShotOptions().shots + 1, "one more than the most for a sudden change, whatever comes"
 
 
 def test_people_who_meet_and_turn_back_keep_their_visits():
@@ -153,6 +164,13 @@ def test_every_visit_is_usable_or_has_a_cause():
     play(following, [[(0, 100, 100), (1, 400, 100)]] * 6 + [[]] * 6)
     assert following.counts.usable == 1
     assert following.counts.unusable == {"too_dark": 1}
+
+
+def test_a_face_that_never_is_large_enough_is_unusable_and_not_a_track():
+    following = follower(min_face_px=100.0, tracker=TrackerOptions(max_age_s=0.3))
+    assert play(following, [[(0, 100, 100)]] * 6 + [[]] * 6) == []
+    assert (following.counts.tracks, following.counts.usable) == (0, 0)
+    assert following.counts.unusable == {"too_small": 1}
 
 
 def dark(image, found):
