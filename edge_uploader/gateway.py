@@ -22,6 +22,7 @@ from edge_uploader.camera import Camera, CameraOptions, CameraSpec, Observer
 from edge_uploader.capture.fairness import shared_fairly
 from edge_uploader.capture.health import HealthOptions
 from edge_uploader.delivery.budget import Budget, BudgetLimits, BudgetReport
+from edge_uploader.delivery.clock import SteadyClock
 from edge_uploader.delivery.spool import Spool, SpoolCounts
 from edge_uploader.delivery.state import StateFile
 from edge_uploader.delivery.uploader import UploadCounts, Uploader
@@ -297,12 +298,13 @@ def _uploader(settings: EdgeSettings, specs: Sequence[CameraSpec], spool: Spool,
         settings.edge_price_per_gb,
         settings.edge_price_per_10k_uploads,
     )
-    # The spool's lock keeps this file to one gateway, too.
+    # The spool's lock keeps these files to one gateway, too.
     file = StateFile(settings.edge_spool_dir / "budget.json")
+    clock = SteadyClock(StateFile(settings.edge_spool_dir / "budget-clock.json"))
     return Uploader(
         spool,
         store,
-        budget=Budget(limits, clock=spool.clock, file=file, top_priority=max(spec.priority for spec in specs)),
+        budget=Budget(limits, clock=clock, file=file, top_priority=max(spec.priority for spec in specs)),
         threads=settings.edge_upload_threads,
         backoff_max_s=settings.edge_upload_backoff_max_s,
         attempt_s=settings.edge_upload_timeout_s,

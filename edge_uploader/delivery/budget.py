@@ -4,7 +4,7 @@ Up to 60 % of either nothing is held back; from there only first shots of a visi
 first shots of the cameras of the highest priority; at the limit everything waits in the spool, and goes when there is
 room in the budget again.
 
-Hours and months are counted by the spool's clock, which only time turns. A month ends when the calendar (UTC) said it
+Hours and months are counted by a clock which only time turns. A month ends when the calendar (UTC) said it
 would when it began; so a clock that is set wrong neither frees a new budget nor withholds it for ever.
 """
 
@@ -105,6 +105,7 @@ class Budget:
     """What was spent, and what may go now. Thread-safe.
 
     Args:
+        clock: its own, which is kept from here.
         file: where it is remembered over restarts. What is written there is always a little ahead of what was spent, so
             that a kill never frees what was spent already.
         utc: the calendar.
@@ -213,6 +214,7 @@ class Budget:
 
     def _advance(self) -> None:
         """Forgets what is an hour old, and begins a new month when the old one is over."""
+        self._clock.keep()
         now = self._clock.now_ns()
         before = now // _MINUTE_NS - _MINUTES
         for minute in [minute for minute in self._slots if minute <= before]:

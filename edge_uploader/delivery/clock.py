@@ -35,19 +35,26 @@ class SteadyClock:
 
     Args:
         file: where it is remembered over restarts; None: nowhere.
+        most_away_s: longest time away that is believed at a restart; None: any.
         wall_ns: the wall's clock, since 1970.
         passed_ns: a clock that only time turns.
     """
 
     def __init__(
-        self, file: StateFile | None, *, wall_ns: NanoClock = time.time_ns, passed_ns: NanoClock = uptime_ns
+        self,
+        file: StateFile | None,
+        *,
+        most_away_s: float | None = None,
+        wall_ns: NanoClock = time.time_ns,
+        passed_ns: NanoClock = uptime_ns,
     ) -> None:
         self._file, self._wall_ns, self._passed_ns = file, wall_ns, passed_ns
         self._guard = threading.Lock()
         wall = wall_ns()
         saved = file.read() if file else {}
         steady, then = _time(saved.get("steady_ns")), _time(saved.get("wall_ns"))
-        self._base_ns = wall if steady is None or then is None else steady + max(0, wall - then)
+        most_ns = _LATEST_NS if most_away_s is None else int(most_away_s * 1e9)
+        self._base_ns = wall if steady is None or then is None else steady + min(max(0, wall - then), most_ns)
         self._began_ns = passed_ns()
         self._kept_ns, self._offset_ns = self._base_ns, wall - self._base_ns
         self._save()

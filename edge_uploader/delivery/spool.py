@@ -6,7 +6,7 @@ a crash leaves in `tmp/` was never taken, and is set aside in `torn/`. What the 
 
     spool/
     ├── lock         held while a gateway runs
-    ├── clock.json   by which ages are told
+    ├── clock.json   by which ages are told; the budget's files lie beside it
     ├── tmp/         being written
     ├── ready/       taken, waits for the store
     ├── torn/        half-written or damaged, kept for a look
@@ -47,6 +47,8 @@ _FRESH_NS: Final = 60_000_000_000
 _TURNS: Final = 8
 _TIDY_S: Final = 30.0
 _EXPIRED_AT_ONCE: Final = 1_000
+_MOST_AWAY_S: Final = 7 * 86_400.0
+"""What waits ages by this at most while no gateway runs: a clock that is months ahead at a start erases nothing."""
 
 
 class Spool:
@@ -84,7 +86,7 @@ class Spool:
             ) from error
         except OSError as error:
             raise ConfigurationError(f"the spool {folder} cannot be written: {error.strerror}") from error
-        self.clock = clock or SteadyClock(StateFile(folder / "clock.json"))
+        self.clock = clock or SteadyClock(StateFile(folder / "clock.json"), most_away_s=_MOST_AWAY_S)
         self._torn = Aside(folder / "torn", int(limit_bytes * _ASIDE_SHARE))
         self._refused = Aside(folder / "refused", int(limit_bytes * _ASIDE_SHARE))
         self._changed = threading.Condition()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import resource
@@ -414,6 +415,26 @@ def test_a_days_backlog_goes_by_value_and_the_fresh_share_the_line(folder):
     assert sent[7] == 0, "the oldest has the eighth turn"
     old = [1 + number % 9 for turn, number in enumerate(sent) if number < 100 and turn % 8 != 7]
     assert old == sorted(old, reverse=True)
+
+
+@pytest.mark.parametrize("began", [1_700_000_000, 60], ids=["60 days ahead", "in 1970, set and killed"])
+def test_a_wrong_clock_at_a_start_erases_nothing(folder, monkeypatch, began):
+    hands = Hands()
+    hands.now = began * 10**9
+    clock = functools.partial(SteadyClock, wall_ns=lambda: hands.now, passed_ns=lambda: 0)
+    monkeypatch.setattr("edge_uploader.delivery.spool.SteadyClock", clock)
+    spool = Spool(folder, max_age_s=30 * 86_400)
+    spool.put(item(1))
+    spool.close()
+    hands.now = (began if began > 60 else 1_700_000_000) * 10**9 + 60 * 86_400 * 10**9
+    spool = Spool(folder, max_age_s=30 * 86_400)
+    assert spool.waiting == 1
+    spool.close()
+    for _ in range(4):  # each time it is switched off it ages by a week, and no more
+        hands.now += 60 * 86_400 * 10**9
+        spool = Spool(folder, max_age_s=30 * 86_400)
+        spool.close()
+    assert spool.waiting == 0
 
 
 def test_at_the_bound_the_least_valuable_gives_way_and_that_is_said_once(folder, caplog):
