@@ -69,6 +69,8 @@ class Meter:
             self._grow(counter, camera.get(key), labels)
         for cause, count in (camera.get("unusable") or {}).items():
             self._grow(telemetry.EDGE_UNUSABLE, count, {**labels, "cause": str(cause)})
+        for reason, count in (camera.get("frames_without_look") or {}).items():
+            self._grow(telemetry.EDGE_UNLOOKED, count, {**labels, "reason": str(reason)})
         picture = camera.get("picture")
         if isinstance(picture, str):
             seen = self._states.setdefault(name, set())

@@ -26,13 +26,15 @@ SCHEMA: Final = 1
 STATE_FILE: Final = "gateway.json"
 _WINDOW_S: Final = 10.0
 _SAMPLE_S: Final = 0.5
+_RATES: Final = ("worked_on_fps", "looked_at_fps", "grabbed_fps")
+"""Frames a second of a camera: taken into work, of those looked at by the detector, given by the camera."""
 _STATE_MAX_BYTES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
     at_s: float
-    cameras: Mapping[str, tuple[int, int]]
+    cameras: Mapping[str, tuple[int, ...]]  # frames of each camera, as in _RATES
     uploaded: int
     uploaded_bytes: int
 
@@ -65,7 +67,7 @@ class StatusBook:
             self._samples.append(
                 _Sample(
                     now_s,
-                    {camera.camera: (camera.frames, camera.frames_grabbed) for camera in report.cameras},
+                    {c.camera: (c.frames, c.detector_runs, c.frames_grabbed) for c in report.cameras},
                     report.uploads.uploaded,
                     report.uploads.bytes_uploaded,
                 )
@@ -107,12 +109,9 @@ class StatusBook:
 def _camera_rates(name: str, first: _Sample | None, last: _Sample | None) -> dict[str, float]:
     span_s = last.at_s - first.at_s if first and last else 0.0
     if not first or not last or span_s <= 0:
-        return {"looked_at_fps": 0.0, "grabbed_fps": 0.0}
-    (looked, grabbed), (looked_now, grabbed_now) = first.cameras.get(name, (0, 0)), last.cameras.get(name, (0, 0))
-    return {
-        "looked_at_fps": round((looked_now - looked) / span_s, 1),
-        "grabbed_fps": round((grabbed_now - grabbed) / span_s, 1),
-    }
+        return dict.fromkeys(_RATES, 0.0)
+    before, now = first.cameras.get(name, (0, 0, 0)), last.cameras.get(name, (0, 0, 0))
+    return {rate: round((now[i] - before[i]) / span_s, 1) for i, rate in enumerate(_RATES)}
 
 
 def _upload_rates(first: _Sample | None, last: _Sample | None) -> dict[str, float]:

@@ -123,7 +123,7 @@ MODEL_BEHIND = Gauge("facerelay.model.behind", "1", "1 while the gallery is not 
 TRAIN_DURATION = Histogram("facerelay.train.duration", "s", "Training jobs.", "kind", "status", buckets=_TRAIN_S)
 QUEUE_DEPTH = Watched("facerelay.queue.depth", "{message}", "Messages that wait, or are worked on.", "queue")
 
-EDGE_FRAMES = Counter("facerelay.edge.frames", "{frame}", "Frames looked at.", "site", "camera")
+EDGE_FRAMES = Counter("facerelay.edge.frames", "{frame}", "Frames worked on.", "site", "camera")
 EDGE_FACES = Counter("facerelay.edge.faces", "{face}", "Faces seen in them.", "site", "camera")
 EDGE_CROPS = Counter("facerelay.edge.crops", "{crop}", "Crops put into the spool.", "site", "camera")
 EDGE_LOST = Counter("facerelay.edge.lost", "{crop}", "Crops that found no room before the end.", "site", "camera")
@@ -150,6 +150,9 @@ EDGE_DROPPED = Counter("facerelay.edge.dropped", "{frame}", "Frames lost to a bu
 EDGE_RECONNECTS = Counter("facerelay.edge.reconnects", "{attempt}", "Streams opened again.", "site", "camera")
 EDGE_TRACKS = Counter("facerelay.edge.tracks", "{track}", "Faces that were followed.", "site", "camera")
 EDGE_DETECTOR_RUNS = Counter("facerelay.edge.detector.runs", "{run}", "Runs of the detector.", "site", "camera")
+EDGE_UNLOOKED = Counter(
+    "facerelay.edge.unlooked", "{frame}", "Frames that the detector did not look at.", "site", "camera", "reason"
+)
 EDGE_REPEATS = Counter("facerelay.edge.repeats", "{track}", "Tracks of what was sent already.", "site", "camera")
 EDGE_USABLE = Counter("facerelay.edge.usable", "{face}", "Faces good enough to be recognised.", "site", "camera")
 EDGE_UNUSABLE = Counter("facerelay.edge.unusable", "{face}", "Faces that are not, by cause.", "site", "camera", "cause")

@@ -43,7 +43,8 @@ class ScheduleOptions:
     """How often the detector looks.
 
     Attributes:
-        idle_s: longest time between two looks while nothing moves; 0 looks at every frame.
+        idle_s: longest time between two looks while nothing moves; 0 looks at every
+            frame, however far behind the machine is.
         watch_s: the same while a face is followed, which may be one that keeps still.
         motion: share of the picture that has to change since the last look. A face of 40 px in a 1080p picture is
             0.001 of it, and whoever comes brings a body along.
@@ -126,13 +127,14 @@ class Schedule:
         """
         self._weigh(dropped)
         self.cut, self.whole = False, at_s - self._looked_at_all_s >= self._options.whole_s - _TOLERANCE_S
-        if self._options.idle_s <= 0:
-            return Look.DUE
         now = thumbnail(image)
         change = Change(1.0, False) if self._seen is None else change_between(self._seen, now)
         self.cut = change.cut
         self.whole = self.whole or change.cut
-        if at_s - self._looked_s >= (self._options.watch_s if following else self._options.idle_s) - _TOLERANCE_S:
+        if (
+            self._options.idle_s <= 0
+            or at_s - self._looked_s >= (self._options.watch_s if following else self._options.idle_s) - _TOLERANCE_S
+        ):
             reason = Look.DUE
         elif change.share < self._options.motion:
             reason = Look.STILL

@@ -84,7 +84,7 @@ function tiles(status) {
   const sum = (key) => status.cameras.reduce((total, camera) => total + (camera[key] || 0), 0);
   found.push(tile("Cameras", `${status.cameras.filter((c) => c.state === "running" && !c.error && !c.stuck).length} of ${status.cameras.length}`, [
     [`${number(sum("crops"))} crops, ${size(sum("bytes"))}`],
-    [`${sum("looked_at_fps").toFixed(1)} frames looked at each second`],
+    [`${sum("worked_on_fps").toFixed(1)} frames worked on each second, ${sum("looked_at_fps").toFixed(1)} looked at`],
     [sum("lost") ? `${number(sum("lost"))} crops lost` : "", "bad"],
   ]));
   document.getElementById("tiles").replaceChildren(...found);
@@ -185,7 +185,8 @@ function show(card, camera) {
   card.problem.hidden = !camera.error;
   card.problem.textContent = camera.error || "";
   const pairs = [
-    ["looked at", `${camera.looked_at_fps.toFixed(1)} fps`], ["camera gives", `${camera.grabbed_fps.toFixed(1)} fps`],
+    ["worked on", `${camera.worked_on_fps.toFixed(1)} fps`], ["looked at", `${camera.looked_at_fps.toFixed(1)} fps`],
+    ["behind", number((camera.frames_without_look || {}).load || 0)], ["camera gives", `${camera.grabbed_fps.toFixed(1)} fps`],
     ["dropped", number(camera.frames_dropped)], ["faces", number(camera.detections)], ["tracks", number(camera.tracks)],
     ["crops", number(camera.crops)], ["size", size(camera.bytes)], ["reconnects", number(camera.reconnects)],
   ];

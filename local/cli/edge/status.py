@@ -145,13 +145,13 @@ def render(document: dict[str, Any]) -> list[Table | Text]:
         table.add_row(
             escape(str(camera["camera"])),
             f"[{style}]{escape(word)}[/]",
-            f"{camera['looked_at_fps']:g}/{camera['grabbed_fps']:g}",
+            f"{camera['worked_on_fps']:g}/{camera['grabbed_fps']:g}",
             _count(camera["frames_dropped"]),
             _count(camera["tracks"]),
             _count(camera["crops"]),
             usable_share(camera),
         )
-    table.caption = "fps: looked at / given by the camera"
+    table.caption = "fps: worked on / given by the camera"
     lines = [line for camera in document["cameras"] for line in _lines(camera)]
     lines += [Text(f"! {problem}", style="bold red") for problem in document["health"]["problems"]]
     return [table, *lines, *_delivery(document)]

@@ -164,13 +164,14 @@ def test_rates_are_of_the_last_ten_seconds(book: StatusBook, tmp_path: Path) -> 
         report = gateway.report()
         for second in range(30):
             now[0], report.cameras[0].frames = float(second), second * 2 if second < 15 else 30 + (second - 15) * 8
-            report.cameras[0].frames_grabbed = second * 25
+            report.cameras[0].detector_runs, report.cameras[0].frames_grabbed = second, second * 25
             report.uploads.uploaded = second
             book.update(report)
         document = book.document()
     finally:
         gateway.close()
-    assert (document["cameras"][0]["looked_at_fps"], document["cameras"][0]["grabbed_fps"]) == (8.0, 25.0)
+    rates = [document["cameras"][0][name] for name in ("worked_on_fps", "looked_at_fps", "grabbed_fps")]
+    assert rates == [8.0, 1.0, 25.0]
     assert document["upload_rate"]["crops_per_minute"] == 60.0
 
 

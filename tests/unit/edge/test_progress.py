@@ -141,6 +141,7 @@ def test_running_totals_become_counters_and_what_others_report_is_carried_along(
         camera = CameraStats("door", "hall", state="running").to_json() | {
             "frames_dropped": 3,
             "detector_runs": 9,
+            "frames_without_look": {"still": 6, "load": 2},
             "repeats": 2,
             "usable": 4,
             "unusable": {"too_small": 5, "too_dark": 1},
@@ -169,6 +170,7 @@ def test_running_totals_become_counters_and_what_others_report_is_carried_along(
         assert value("camera_stuck", **door) == 1
         assert value("detector_runs_total", **door) == 9
         assert value("unusable_total", **door, cause="too_small") == 5
+        assert value("unlooked_total", **door, reason="load") == 2
         assert (value("picture", **door, state="ok"), value("picture", **door, state="frozen")) == (1, 0)
         assert value("spool_dropped_total") == 3
         assert value("spool_oldest_seconds") == 12.5

@@ -45,6 +45,15 @@ def test_when_it_is_off_every_frame_is_looked_at():
     assert looks(Schedule(ScheduleOptions(idle_s=0)), [STILL] * 5) == [Look.DUE] * 5
 
 
+def test_when_it_is_off_a_cut_is_seen_all_the_same():
+    schedule = Schedule(ScheduleOptions(idle_s=0))
+    cuts = []
+    for number, image in enumerate([scene(1), scene(1), scene(2)]):
+        assert schedule.look(image, number / 6, following=True) is Look.DUE
+        cuts.append(schedule.cut)
+    assert cuts == [False, False, True]
+
+
 def test_a_machine_that_is_behind_looks_less_and_recovers():
     schedule = Schedule(ScheduleOptions(idle_s=60, watch_s=60))
     frames = [picture((100 + 15 * (i % 90), 300, 200 + 15 * (i % 90), 420), size=(1920, 1080)) for i in range(200)]

@@ -75,7 +75,7 @@ def test_status_without_a_gateway_says_what_waits(tmp_path: Path) -> None:
 
 
 def camera(**changes: object) -> dict[str, object]:
-    rates = {"looked_at_fps": 8.0, "grabbed_fps": 25.0, "stuck": False}
+    rates = {"worked_on_fps": 8.0, "looked_at_fps": 1.0, "grabbed_fps": 25.0, "stuck": False}
     return CameraStats("a camera with a long name at the gate", "hall", state="running").to_json() | rates | changes
 
 
