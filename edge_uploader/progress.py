@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from edge_uploader.stats import CameraStats
 
+_STARTING: Final = "it is starting"
 _LOOP_S: Final = 15.0
 """The main loop looks four times a second; a disk that is slow to answer may hold it up for a while."""
 
@@ -88,10 +89,15 @@ class ProgressWatch:
             self._stopping, self._found = True, Health()
 
     def health(self, now_s: float) -> Health:
-        """The last finding, unless nobody has looked for a while: then the main loop itself is stuck."""
+        """The last finding, unless nobody has looked for a while: then the main loop itself is stuck.
+
+        Before the first look nothing is well yet: whoever has just been updated is not asked too early.
+        """
         with self._guard:
-            if self._stopping or self._looked_s is None:
+            if self._stopping:
                 return self._found
+            if self._looked_s is None:
+                return Health((_STARTING,))
             late_s = now_s - self._looked_s
             if late_s > _LOOP_S:
                 return Health((f"the main loop has stood still for {late_s:.0f} s",), self._found.stuck)

@@ -30,10 +30,13 @@ class Systemd:
         self._every_s = int(microseconds) / 1e6 / 2 if here and microseconds.isdigit() else 0.0
         self._fed_s = float("-inf")
         self._status = ""
-        self._failed = False
+        self._ready = self._failed = False
 
     def ready(self) -> None:
-        self._send("READY=1")
+        """It works; sent once, however often this is called."""
+        if not self._ready:
+            self._ready = True
+            self._send("READY=1")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")

@@ -20,8 +20,9 @@ source_dir=""
 wheels=""
 root=""
 python=""
-health_url="http://127.0.0.1:8090/healthz"
+health_url=""
 health_s=90
+settle_s=60
 dry_run=false
 purge=false
 check_config=true
@@ -36,8 +37,9 @@ usage: facerelay-edge.sh install|update|rollback|uninstall [options]
   --wheels DIR       folder of the requirements' wheels; no network is used
   --python PROGRAM   Python 3.11 to 3.13 (the newest there is)
   --root DIR         everything under DIR instead of /: to try it out, or for an image
-  --health-url URL   what must answer 200 after a start (http://127.0.0.1:8090/healthz)
+  --health-url URL   what must answer 200 after a start (the live page's /healthz, as the configuration has it)
   --health-s N       for how many seconds it is waited for (90)
+  --settle-s N       for how many seconds it must go on doing so (60: a camera that fails is called broken after 50)
   --no-check         do not try the configuration with the new version first
   --no-models        do not fetch the detector's weights
   --purge            remove configuration, secrets, models and spool too (uninstall)
@@ -72,7 +74,7 @@ parse() {
   shift
   while (($#)); do
     case "$1" in
-      --wheel | --source | --wheels | --python | --root | --health-url | --health-s)
+      --wheel | --source | --wheels | --python | --root | --health-url | --health-s | --settle-s)
         (($# > 1)) || die "$1 needs a value"
         case "$1" in
           --wheel) wheel=$2 ;;
@@ -81,7 +83,8 @@ parse() {
           --python) python=$2 ;;
           --root) root=${2%/} ;;
           --health-url) health_url=$2 ;;
-          *) health_s=$2 ;;
+          --health-s) health_s=$2 ;;
+          *) settle_s=$2 ;;
         esac
         shift 2
         ;;
@@ -93,7 +96,7 @@ parse() {
       *) usage >&2 && die "unknown option $1" ;;
     esac
   done
-  [[ $health_s =~ ^[0-9]+$ ]] || die "--health-s takes seconds"
+  [[ $health_s =~ ^[0-9]+$ && $settle_s =~ ^[0-9]+$ ]] || die "--health-s and --settle-s take seconds"
   [[ -z $root || -d $root ]] || die "there is no folder $root"
   [[ $action != install && $action != update ]] && return
   [[ -n $wheel || -n $source_dir ]] || die "say what to install: --wheel FILE or --source DIR"
@@ -108,6 +111,7 @@ places() {
   config=$root/etc/facerelay
   state=$root/var/lib/facerelay
   unit=$root/etc/systemd/system/$UNIT
+  tool=$root/usr/local/bin/facerelay-edge
 }
 
 has_systemd() {
@@ -199,7 +203,7 @@ prepare() {
   fi
   run install -d -m 0750 "$config" "$state" "$state/spool"
   run install -d -m 0700 "$config/secrets"
-  run install -d -m 0755 "$base/models" "$(dirname "$unit")"
+  run install -d -m 0755 "$base/models" "$(dirname "$unit")" "$(dirname "$tool")"
   if id facerelay >/dev/null 2>&1 && [[ -z $root ]]; then
     run chgrp facerelay "$config"
     run chown facerelay:facerelay "$state" "$state/spool"
@@ -222,46 +226,39 @@ check() {
     return 0
   fi
   if $dry_run; then
-    run "$base/$version/bin/facerelay" edge check --config "$config/edge.yaml" --json
+    run "$base/$version/facerelay-edge" check --json
     return 0
   fi
-  local told credentials file
-  credentials=$(mktemp -d)
-  for file in "$config"/secrets/*; do
-    [[ ! -f $file ]] || install -m 0600 "$file" "$credentials/secret_$(basename "$file")"
-  done
-  told=$(as_service "$credentials" "$base/$version/bin/facerelay" edge check --config "$config/edge.yaml" --json ||
-    true)
-  rm -rf "$credentials"
-  "$base/$version/bin/python" - "$told" <<'PYTHON' || die "the new version does not take $config/edge.yaml; nothing was changed"
-import json, sys
+  local told
+  told=$(FACERELAY_EDGE_ROOT=$root FACERELAY_EDGE_VERSION=$version "$base/$version/facerelay-edge" check --json || true)
+  "$base/$version/bin/python" - "$told" "$base/$version/health-url" <<'PYTHON' || die "the new version does not take $config/edge.yaml; nothing was changed"
+import json, pathlib, sys
 try:
-    checks = json.loads(sys.argv[1])["checks"]
+    told = json.loads(sys.argv[1])
+    checks = told["checks"]
 except (ValueError, KeyError):
     sys.exit("facerelay edge check gave no answer")
 for each in checks:
     if each["ok"] is False:
         print("   ", each["what"], ":", each["detail"], file=sys.stderr)
+if "page" in told:
+    pathlib.Path(sys.argv[2]).write_text(f"{told['page']}/healthz" if told["page"] else "none")
 sys.exit(any(each["ok"] is False and each["what"] == "file" for each in checks))
 PYTHON
 }
 
-as_service() {
-  local credentials=$1
-  shift
-  local settings=(CREDENTIALS_DIRECTORY="$credentials" FACERELAY_MODEL_CACHE="$base/models"
-    FACERELAY_DATA_DIR="$state/data" FACERELAY_EDGE_SPOOL_DIR="$state/spool")
-  if [[ -z $root ]] && id facerelay >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
-    chown -R facerelay "$credentials"
-    runuser -u facerelay -- env "${settings[@]}" "$@"
-  else
-    env "${settings[@]}" "$@"
-  fi
+# The unit and the tool belong to a version, and go back with it.
+keep_unit() {
+  run install -m 0644 "$here/$UNIT" "$base/$version/$UNIT"
+  run install -m 0755 "$here/facerelay-edge" "$base/$version/facerelay-edge"
 }
 
-install_unit() {
-  say "## service"
-  run install -m 0644 "$here/$UNIT" "$unit"
+use_version() {
+  point current "$1"
+  if $dry_run || [[ -f $base/$1/$UNIT ]]; then
+    run install -m 0644 "$base/$1/$UNIT" "$unit"
+    run install -m 0755 "$base/$1/facerelay-edge" "$tool"
+  fi
   systemd daemon-reload
 }
 
@@ -278,28 +275,52 @@ start() {
   systemd restart "$UNIT"
 }
 
-# Asks until it is well, or for as long as it may take.
+# Where the version that runs says how it is; `none` when its configuration has no page.
+asked_url() {
+  if [[ -n $health_url ]]; then
+    printf '%s' "$health_url"
+  else
+    cat "$base/current/health-url" 2>/dev/null || printf 'http://127.0.0.1:8090/healthz'
+  fi
+}
+
+# Asks until it has been well for `settle_s`, or was not for as long as it may take. A camera that is off does not make
+# it unwell; one that the new version cannot work on does, after some attempts.
 healthy() {
+  local url
+  url=$(asked_url)
   has_systemd || {
-    say "   no systemd here: $health_url is not asked"
+    say "   no systemd here: $url is not asked"
     return 0
   }
   if [[ ! -f $config/edge.yaml ]]; then return 0; fi
-  say "## health: $health_url, for up to $health_s s"
+  say "## health: $url, within $health_s s and then for $settle_s s"
   ! $dry_run || return 0
-  "$base/current/bin/python" - "$health_url" "$health_s" <<'PYTHON'
-import sys, time, urllib.request
-url, seconds = sys.argv[1], float(sys.argv[2])
-deadline, told = time.monotonic() + seconds, "no answer"
-while True:
+  "$base/current/bin/python" - "$url" "$health_s" "$settle_s" "$(systemctl_program)" "$UNIT" <<'PYTHON'
+import subprocess, sys, time, urllib.request
+url, health_s, settle_s, systemctl, unit = sys.argv[1], *map(float, sys.argv[2:4]), *sys.argv[4:]
+
+
+def trouble():
+    if url == "none":
+        done = subprocess.run([systemctl, "is-active", unit], capture_output=True, text=True)
+        return None if done.returncode == 0 else done.stdout.strip() or "the service does not run"
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            sys.exit(print("   well"))
+        with urllib.request.urlopen(url, timeout=5):
+            return None
     except OSError as error:
-        told = getattr(error, "reason", error)
-    if time.monotonic() >= deadline:
+        return getattr(error, "reason", error)
+
+
+began, well_since = time.monotonic(), None
+while True:
+    told, now = trouble(), time.monotonic()
+    well_since = None if told else well_since or now
+    if well_since and now - well_since >= settle_s:
+        sys.exit(print("   well"))
+    if told and now - began >= health_s:
         sys.exit(f"   not well: {told}")
-    time.sleep(min(1.0, seconds / 10))
+    time.sleep(min(1.0, health_s / 10))
 PYTHON
 }
 
@@ -307,7 +328,7 @@ put_in_place() {
   local before
   before=$(linked current)
   say "## swap: current -> $version${before:+ (was $before)}"
-  point current "$version"
+  use_version "$version"
   start || true
   if healthy; then
     [[ -z $before ]] || point previous "$before"
@@ -317,7 +338,7 @@ put_in_place() {
   fi
   [[ -n $before ]] || die "$version does not get healthy; look at: journalctl -u $UNIT"
   say "## $version does not get healthy: back to $before"
-  point current "$before"
+  use_version "$before"
   start || true
   healthy || die "$before does not get healthy either; look at: journalctl -u $UNIT"
   die "$version was taken back; $before runs. $base/$version is kept for a look"
@@ -343,7 +364,7 @@ rollback() {
   before=$(linked previous)
   [[ -n $before && -d $base/$before ]] || die "there is no earlier version to go back to"
   say "## swap: current -> $before (was $now)"
-  point current "$before"
+  use_version "$before"
   point previous "$now"
   start
   healthy || die "$before does not get healthy; look at: journalctl -u $UNIT"
@@ -353,7 +374,7 @@ rollback() {
 uninstall() {
   say "## service"
   systemd disable --now "$UNIT"
-  run rm -f "$unit"
+  run rm -f "$unit" "$tool"
   systemd daemon-reload
   say "## versions"
   run rm -rf "$base"
@@ -379,8 +400,8 @@ main() {
       make_environment
       prepare
       models
+      keep_unit
       check
-      install_unit
       put_in_place
       ;;
   esac

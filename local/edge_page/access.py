@@ -45,12 +45,7 @@ class Access:
 
     def host_allowed(self, host: str) -> bool:
         """Whether a request's Host header is one that this page answers to."""
-        if not self.open:
-            return True
-        try:
-            return urlsplit(f"//{host}").hostname in _LOOPBACK_NAMES
-        except ValueError:
-            return False
+        return not self.open or names_loopback(host)
 
     def allowed(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
         """Whether a request carries the token as bearer, or the cookie of a session."""
@@ -90,6 +85,18 @@ class Access:
 
     def _matches(self, token: str) -> bool:
         return not self.open and hmac.compare_digest(token.encode(), self._token)
+
+
+def names_loopback(host: str) -> bool:
+    """Whether a Host header is one of this machine's names for itself.
+
+    >>> [names_loopback(host) for host in ("127.0.0.1:8090", "[::1]", "example.org", "[")]
+    [True, True, False, False]
+    """
+    try:
+        return urlsplit(f"//{host}").hostname in _LOOPBACK_NAMES
+    except ValueError:
+        return False
 
 
 class TooManyTries(Exception):

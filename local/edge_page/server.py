@@ -56,7 +56,7 @@ def serving_page(app: Any, address: str, port: int, *, any_port: bool = False) -
         waited.wait(0.02)
     try:
         host, bound = listener.getsockname()[:2]
-        yield f"http://{_reached(host)}:{bound}"
+        yield f"http://{reached(host)}:{bound}"
     finally:
         server.should_exit = True
         thread.join(_STOP_S)
@@ -73,6 +73,7 @@ def _listen(address: str, port: int, any_port: bool) -> socket.socket:
     raise ConfigurationError(f"the live page cannot listen on {address} port {port}: {reason}; set edge_page_port")
 
 
-def _reached(host: str) -> str:
+def reached(host: str) -> str:
+    """How this machine reaches what is bound to an address, as part of a URL."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (bound by the operator, reached here)
     return f"[{host}]" if ":" in host else host

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from edge_uploader.settings import EdgeSettings
 from local.cli.console import Json, console, messages, print_json
 from local.cli.edge.common import Cameras, Config, load_plan, one_line_errors, open_store, quiet_opencv
 
@@ -49,7 +50,8 @@ def check(
             found += run_checks(plan.settings, cameras, open_store, deadline_s=timeout_s)
     failed = [finding for finding in found if finding.ok is False]
     if as_json:
-        print_json({"ok": not failed, "checks": [finding.to_json() for finding in found]})
+        checks = [finding.to_json() for finding in found]
+        print_json({"ok": not failed, "checks": checks, "page": _page(plan.settings)})
     else:
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(no_wrap=True)
@@ -62,3 +64,12 @@ def check(
     if failed:
         raise typer.Exit(1)
     return None
+
+
+def _page(settings: EdgeSettings) -> str | None:
+    """Where this machine reaches the live page of a gateway with these settings, which may not run yet."""
+    if not settings.edge_page_port:
+        return None
+    from local.edge_page.server import reached
+
+    return f"http://{reached(settings.edge_page_address)}:{settings.edge_page_port}"

@@ -181,10 +181,10 @@ def _run(gateway: Gateway, page: LivePage) -> GatewayReport:
         health = gateway.health()
         manager.status("; ".join(health.problems) or f"{_caption(report)}, {len(report.cameras)} cameras")
         if health.ok:
+            manager.ready()
             manager.feed(time.monotonic())
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    manager.ready()
     try:
         if not messages.is_terminal:
             return gateway.run(stop, on_tick)

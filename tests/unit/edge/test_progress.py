@@ -91,6 +91,13 @@ def test_a_live_camera_that_is_broken_is_told_by_name_with_what_to_do_until_the_
         assert found.stuck == ("door",) and not found.ok
 
 
+def test_nothing_is_well_before_the_first_look() -> None:
+    camera = Watched()
+    assert camera.watch.health(camera.now_s).problems == ("it is starting",)
+    camera.after(0)
+    assert camera.watch.health(camera.now_s).ok
+
+
 def test_an_uploader_without_threads_and_a_main_loop_that_stands_still() -> None:
     camera = Watched()
     assert camera.after(0, uploading=False) == ["nobody is sending: the uploader's threads have ended"]
@@ -112,6 +119,7 @@ def manager(tmp_path: Path):
 def test_systemd_is_told_by_its_socket(manager: socket.socket, tmp_path: Path) -> None:
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000000", "WATCHDOG_PID": "7"}
     systemd = Systemd(environment, 7)
+    systemd.ready()
     systemd.ready()
     systemd.status("2 cameras\nall well")
     systemd.status("2 cameras\nall well")
