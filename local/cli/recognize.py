@@ -17,6 +17,7 @@ import typer
 from local.cli.console import Json, clear_errors, console, fail, messages, print_json, print_table, progress
 from local.cli.people import Token, Url
 from local.client import DEFAULT_URL, Client
+from shared.domain import UNKNOWN
 
 if TYPE_CHECKING:  # OpenCV is imported by the commands alone
     from local.display import Sink
@@ -25,7 +26,9 @@ if TYPE_CHECKING:  # OpenCV is imported by the commands alone
 
 app = typer.Typer(no_args_is_help=True, help="Ask who is in images, a video or before a camera.")
 
-MinConfidence = Annotated[float, typer.Option("--min-confidence", min=0, max=1, help="Show names from here on.")]
+MinConfidence = Annotated[
+    float, typer.Option("--min-confidence", min=0, max=1, help="Show names from here on; others as unknown.")
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="Annotated video to write; recognized.mp4 when it is neither given nor shown."),
@@ -49,10 +52,16 @@ ShowWindow = Annotated[bool, typer.Option("--window", help="Show it; q or Escape
 _DEFAULT_OUTPUT = Path("recognized.mp4")
 
 
-def row(name: str, face: dict[str, Any]) -> tuple[str, str, str, str]:
+def row(name: str, face: dict[str, Any], min_confidence: float) -> tuple[str, str, str, str]:
     """Of a table of faces: image, person, confidence, box."""
+    confidence = face["top_prediction"]["confidence"]
+    return name, name_of(face, min_confidence), f"{confidence:.2f}", place(face)
+
+
+def name_of(face: dict[str, Any], min_confidence: float) -> str:
+    """The name that a face of the service's answer is shown under."""
     top = face["top_prediction"]
-    return name, top["label"], f"{top['confidence']:.2f}", place(face)
+    return str(top["label"]) if top["confidence"] >= min_confidence else UNKNOWN
 
 
 def place(face: dict[str, Any]) -> str:
@@ -78,7 +87,9 @@ def image(
             _save_annotated(data, answer, output, min_confidence)
     if as_json:
         return print_json(answer)
-    print_table("Faces", ["image", "person", "confidence", "box"], [row(path.name, f) for f in answer["faces"]])
+    print_table(
+        "Faces", ["image", "person", "confidence", "box"], [row(path.name, f, min_confidence) for f in answer["faces"]]
+    )
     if rejected := [(path.name, f["reason"], place(f)) for f in answer.get("rejected", [])]:
         print_table("Cannot be recognised", ["image", "why", "box"], rejected)
     return None

@@ -13,7 +13,7 @@ import typer
 
 from local.cli.console import Json, clear_errors, console, messages, print_json, print_table, progress
 from local.cli.people import Token, Url
-from local.cli.recognize import DryRun, MinConfidence, Parallel, Stats, place, print_stats, row, to_box
+from local.cli.recognize import DryRun, MinConfidence, Parallel, Stats, name_of, place, print_stats, row, to_box
 from local.client import DEFAULT_URL, Client
 from shared.errors import InvalidInput
 
@@ -65,7 +65,7 @@ def folder(
     messages.print(f"{sender.stats.sent} images sent, {left_out} passed over", highlight=False)
     if stats:
         print_stats(sender)
-        people = Counter(f["top_prediction"]["label"] for _, d in results for f in d.get("faces", []))
+        people = Counter(name_of(face, min_confidence) for _, d in results for face in d.get("faces", []))
         print_table("Faces by person", ["person", "faces"], people.most_common())
     return None
 
@@ -138,12 +138,7 @@ def _annotate(data: bytes, answer: Answer, target: Path, work: _Work) -> None:
 
 
 def _tell(results: list[tuple[str, dict[str, Any]]], min_confidence: float) -> None:
-    rows = [
-        row(name, face)
-        for name, document in results
-        for face in document.get("faces", [])
-        if face["top_prediction"]["confidence"] >= min_confidence
-    ]
+    rows = [row(name, face, min_confidence) for name, document in results for face in document.get("faces", [])]
     if any("faces" in document for _, document in results):
         print_table("Faces", ["image", "person", "confidence", "box"], rows)
     if rejected := [(name, f["reason"], place(f)) for name, d in results for f in d.get("rejected", [])]:

@@ -83,6 +83,16 @@ def test_sizes_choose_and_scale(service, folder: Path) -> None:
     assert document["stats"]["average_width_px"] == 200
 
 
+def test_whoever_is_not_sure_enough_is_shown_as_unknown(service, folder: Path) -> None:
+    service.queue = [(200, FACES)]
+    for least, name in (("0.95", "unknown"), ("0.9", "ann")):
+        done = run(str(folder), "--url", service.url, "--min-confidence", least, "--stats")
+        assert done.stdout.count(f"│ {name} ") == 3 and done.stdout.count("0.90") == 2, "both faces, and their person"
+        image = str(folder / "a.png")
+        alone = CliRunner().invoke(app, ["recognize", "image", image, "--url", service.url, "--min-confidence", least])
+        assert f"│ {name} " in alone.stdout and "0.90" in alone.stdout
+
+
 def test_images_can_be_passed_over(service, folder: Path) -> None:
     service.queue = [(200, FACES)]
     done = run(str(folder), "--url", service.url, "--skip-frames", "1", "--json")
