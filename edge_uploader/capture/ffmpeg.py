@@ -19,6 +19,8 @@ from shared.vision.pixels import from_bgr
 
 _MOST_BUFFERS: Final = 8
 """Frames of one camera that are worked on or wait for it are fewer."""
+_WEBCAM_PX: Final = 1920, 1080
+"""What a webcam is asked for: it gives the nearest that it has. OpenCV by itself asks for 640 × 480."""
 _UNUSED: Final = 2
 """References to a buffer that is in its list, and an argument of the function that counts; each view is one more."""
 
@@ -84,11 +86,20 @@ def open_capture(address: str | int, timeout_s: float) -> Capture:
     """Opens a stream with FFmpeg, or a webcam.
 
     Args:
-        timeout_s: of opening, and of a read.
+        timeout_s: of opening, and of a read. OpenCV gives up a webcam's read after 10 s.
     """
     if isinstance(address, int):
-        return cv2.VideoCapture(address)  # type: ignore[return-value]
+        return _webcam(address)
     timeout_ms = int(timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     # One decoding thread: more of them hold a frame back each, and cost the same for each frame (docs/adr/0024).
     return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*limits, cv2.CAP_PROP_N_THREADS, 1])  # type: ignore[return-value]
+
+
+def _webcam(index: int) -> Capture:
+    capture = cv2.VideoCapture(index)
+    # The format first, as sizes depend on it: USB 2 carries five large pictures a second as they are, and thirty JPEGs.
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    capture.set(cv2.CAP_PROP_FRAME_WIDTH, _WEBCAM_PX[0])
+    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, _WEBCAM_PX[1])
+    return capture  # type: ignore[return-value]

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from local.bandwidth import arithmetic
 from local.bandwidth.arithmetic import Sent, Tariff, Video, density, expected_reduction, on_network, upload
 from local.bandwidth.report import BandwidthReport, policy_report
-
-
-def test_the_examples_are_right() -> None:
-    done = doctest.testmod(arithmetic)
-    assert done.attempted >= 4 and done.failed == 0
 
 
 @pytest.mark.parametrize(

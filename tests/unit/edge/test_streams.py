@@ -6,15 +6,38 @@ import threading
 import time
 from itertools import pairwise
 
+import cv2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_uploader.capture.ffmpeg import open_capture
 from edge_uploader.capture.sources import Frame, FrameSampler, Silence, SourceUnusable
 from edge_uploader.capture.streams import LiveSource, StreamOptions, backoff_s
 from tests.unit.edge.fakes import Opener, ScriptedCapture, picture
 
 FAST = StreamOptions(timeout_s=1.0, backoff_max_s=0.01)
+
+
+def test_a_webcam_is_asked_for_large_pictures_in_a_format_that_fits_the_wire(monkeypatch):
+    asked = []
+
+    class Webcam:
+        def __init__(self, index):
+            asked.append(index)
+
+        def set(self, prop, value):
+            asked.append((prop, int(value)))
+
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam)
+    open_capture(3, 1.0)
+    jpeg = int.from_bytes(b"MJPG", "little")
+    assert asked == [
+        3,
+        (cv2.CAP_PROP_FOURCC, jpeg),
+        (cv2.CAP_PROP_FRAME_WIDTH, 1920),
+        (cv2.CAP_PROP_FRAME_HEIGHT, 1080),
+    ]
 
 
 def test_a_slow_reader_sees_the_newest_frame_and_the_rest_is_counted():
