@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from local.bandwidth import arithmetic
 from local.bandwidth.arithmetic import Sent, Tariff, Video, density, expected_reduction, on_network, upload
 from local.bandwidth.report import BandwidthReport, policy_report
 
