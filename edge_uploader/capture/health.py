@@ -1,8 +1,8 @@
 """Whether a camera's picture is what a camera's picture should be: not frozen, black, blinded, covered, or moved.
 
 Everything is judged on a grey picture of 320 px, about once a second, against what this camera showed before. No
-image is kept on the disk, and in memory a few small grey ones. Thresholds are in `HealthOptions` and below, and were set
-on real clips, on the same made faulty by code, and on still pictures encoded again (docs/adr/0024).
+image is kept on the disk, and in memory a few small grey ones. Thresholds are in `HealthOptions` and below, and were
+set on real clips, on the same made faulty by code, and on still pictures encoded again (docs/adr/0024).
 """
 
 from __future__ import annotations

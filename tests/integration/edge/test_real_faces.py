@@ -133,16 +133,21 @@ def test_hardly_anything_of_the_corridor_is_verified(settings, shared_data, mtcn
     assert sum(confidence(mtcnn, blob) >= VERIFIED for blob in blobs) <= 1
 
 
-COMMAND = [sys.executable, "-c", "from local.cli.edge import app; app()", "run"]
+COMMAND = [sys.executable, "-c", "from local.cli.edge import app; app()"]
 
 
-def command(tmp_path, *arguments):
+def command(tmp_path, *arguments, action=("run",)):
     environment = os.environ | {
         "FACERELAY_DATA_DIR": str(tmp_path / "data"),
         "FACERELAY_EDGE_SPOOL_DIR": str(tmp_path / "spool"),
     }
     return subprocess.Popen(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *action, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -151,6 +156,36 @@ def stored(tmp_path):
     from shared.settings import StoreSettings
 
     return list(open_blob_store(StoreSettings(data_dir=tmp_path / "data")).list(CANDIDATES))
+
+
+def previewed(tmp_path, video, *more):
+    out = tmp_path / "out"
+    arguments = ["preview", "--camera", f"door={video}", "--out", str(out), "--seconds", "2", "--json", *more]
+    with command(tmp_path, *arguments, action=()) as process:
+        told, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(told)[0], out
+
+
+def test_a_preview_shows_the_faces_says_whether_they_will_do_and_sends_nothing(artefact, passer_by, tmp_path):
+    artefact("yunet")
+    look, out = previewed(tmp_path, passer_by)
+    assert (look["state"], look["frame_size"], look["error"]) == ("finished", [1280, 720], None)
+    assert look["looks"] == look["faces"] == look["usable"] >= 3
+    assert look["crops"] >= 1 and "few faces were seen" in look["verdict"][-1]
+    seen = cv2.imread(str(out / "door-preview.jpg"))
+    assert seen.shape == (720, 1280, 3)
+    green = (seen[..., 1] > 150) & (seen[..., 0] < 120) & (seen[..., 2] < 120)
+    assert green.sum() > 200, "a usable face has a green box"
+    assert not (tmp_path / "data").exists() and not (tmp_path / "spool").exists()
+
+
+def test_a_preview_of_faces_that_are_too_small_says_what_to_do(artefact, passer_by, tmp_path):
+    artefact("yunet")
+    look, _ = previewed(tmp_path, passer_by, "--min-size", "180")
+    assert (look["usable"], look["crops"], look["min_face_px"]) == (0, 0, 180)
+    assert look["unusable"] == {"too_small": look["faces"]}
+    assert "too small to be sent (180 px is the least)" in look["verdict"][0]
 
 
 def test_the_command_line_sends_reports_and_names_a_bad_camera(artefact, passer_by, tmp_path):
