@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -53,6 +58,53 @@ def test_somebody_enrolled_is_named_in_a_video(service: Service, clip: Path, tmp
     assert (told["asked"] < told["faces"]) == (way == "--tracked")
     assert told["stats"]["p95_ms"] >= told["stats"]["median_ms"] > 0
     assert cv2.VideoCapture(told["output"]).get(cv2.CAP_PROP_FRAME_COUNT) == 12
+
+
+@pytest.fixture
+def mjpeg(clip: Path) -> Iterator[str]:
+    """The clip as a camera that gives it again and again, over HTTP."""
+    capture = cv2.VideoCapture(str(clip))
+    frames = [cv2.imencode(".jpg", capture.read()[1])[1].tobytes() for _ in range(12)]
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with suppress(OSError):
+                for frame in itertools.cycle(frames):
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(frame)}\r\n\r\n"
+                    self.wfile.write(head.encode() + frame + b"\r\n")
+                    time.sleep(0.1)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/stream.mjpg"
+        server.shutdown()
+
+
+def test_somebody_before_a_camera_is_named_for_as_long_as_was_asked(
+    service: Service, mjpeg: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "o.mp4"
+    told = run("camera", "--device", mjpeg, "--url", service.url, "--output", str(output), "--seconds", "3")
+    assert told["people"].get("barack_obama", 0) >= 5, told
+    assert 6 <= told["frames"] <= 20, "six a second, for three seconds"
+    assert cv2.VideoCapture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT) >= 6
+
+
+def test_without_a_screen_the_window_is_a_video(
+    service: Service, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    done = CliRunner().invoke(app, ["recognize", "video", str(clip), "--url", service.url, "--window", "--tracked"])
+    assert done.exit_code == 0, done.output
+    assert "no window" in done.stderr and "barack_obama" in done.stdout and "wrote recognized.mp4" in done.stdout
+    assert cv2.VideoCapture("recognized.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
 def test_a_dry_run_names_nobody(service: Service, clip: Path, tmp_path: Path) -> None:
