@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from edge_uploader.capture.sources import Frame
-    from local.display import Window
+    from local.display import Sink
     from local.head_turn import Coverage, TurnOptions, View
     from local.head_turn_source import Limits
     from shared.domain import UInt8Array
@@ -63,7 +63,9 @@ def camera(
     countdown: Annotated[
         float, typer.Option("--countdown", min=0, max=30, help="Seconds from then on until it begins.")
     ] = 3.0,
-    window: Annotated[bool, typer.Option("--window", help="Show the picture; q or Escape ends.")] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="Show the picture; q or Escape ends. Without a screen: a video.")
+    ] = False,
     create_id: CreateId = False,
     train: Train = False,
     dry_run: DryRun = False,
@@ -82,6 +84,7 @@ def camera(
         _enroll_turn(turn, partial(_look, device, limits, sink), create_id, train, as_json)
 
 
+_VIDEO, _VIDEO_FPS = Path("head-turn.mp4"), 10.0
 PROBLEMS = {
     "no_face": "no face was found; is the person in the picture, upright and in the light?",
     "several_people": "more than one person is seen; use a clip of this person alone",
@@ -138,14 +141,16 @@ def _tell(turn: _Turn, covered: Coverage, others: Counter[str], frames: int, as_
     return report(turn.results, as_json=False)
 
 
-def _window(stack: ExitStack, title: str) -> Window | None:
-    from local.display import NoScreen, Window
+def _window(stack: ExitStack, title: str) -> Sink:
+    """The window, or a video where there can be none."""
+    from local.display import NoScreen, VideoSink, Window
 
+    window: Sink
     try:
         window = Window(title)
     except NoScreen as error:
-        messages.print(f"[yellow]no window:[/] {error}; going on without", highlight=False)
-        return None
+        messages.print(f"[yellow]no window:[/] {error}; writing {_VIDEO}, which shows the face", highlight=False)
+        window = VideoSink(_VIDEO, _VIDEO_FPS)
     stack.callback(window.close)
     return window
 
@@ -168,7 +173,7 @@ def _would_add(turn: _Turn, views: Sequence[View], options: TurnOptions) -> list
     return chosen
 
 
-def _look(source: str, limits: Limits, window: Window | None) -> list[View]:
+def _look(source: str, limits: Limits, window: Sink | None) -> list[View]:
     """Every frame, measured; the progress says which sides were seen so far."""
     from functions.gates import enrolment_gate
     from local.head_turn import SIDES, side_of

@@ -8,6 +8,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,6 +78,16 @@ def test_only_the_face_and_its_margin_leave_this_machine(reader: HeadTurnReader,
 
 def test_a_camera_is_looked_at_for_so_long_and_no_longer(reader: HeadTurnReader, turn: Path) -> None:
     assert 10 <= len(reader.read(str(turn), Limits(1.0))) <= 12
+
+
+def test_without_a_screen_the_window_is_a_video(turn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    looked = ["enroll", "camera", "--person-id", "ann", "--device", str(turn), "--countdown", "0", "--seconds", "2"]
+    done = CliRunner().invoke(app, [*looked, "--dry-run", "--window"])
+    assert done.exit_code == 0, done.output
+    assert "writing head-turn.mp4" in done.stderr and "frames; sides of the face: left: 5" in done.stdout
+    assert cv2.VideoCapture("head-turn.mp4").get(cv2.CAP_PROP_FRAME_COUNT) >= 15
 
 
 def test_two_people_and_cuts_are_refused(reader: HeadTurnReader, photo, tmp_path: Path) -> None:
