@@ -77,7 +77,7 @@ class ProgressWatch:
         stuck = {look.stats.camera: why for look in cameras if (why := self._why(now_s, look, no_room))}
         problems = [f"camera {name}: {why}" for name, why in stuck.items()]
         if not uploading:
-            problems.append("nobody is sending: the uploader's threads have ended")
+            problems.append("nobody is sending: the uploader's threads have ended, or hang")
         with self._guard:
             self._looked_s = now_s
             self._found = Health(tuple(problems), tuple(stuck))

@@ -69,6 +69,11 @@ class _Worker:
             self._held = None
             return not self.given_up
 
+    def hangs(self, after_s: float) -> bool:
+        """Whether nothing is to be expected of it any more, for now."""
+        with self._guard:
+            return self.given_up or (self._held is not None and time.monotonic() - self._held[2] >= after_s)
+
     def give_up(self, after_s: float) -> tuple[SpoolEntry, int] | None:
         """Takes the attempt away when it has lasted for so long; the thread ends when its call returns."""
         with self._guard:
@@ -127,8 +132,10 @@ class Uploader:
 
     @property
     def alive(self) -> bool:
-        """Whether anybody is there to send. Before `start` and after `stop` nobody is."""
-        return any(thread.is_alive() for thread in list(self._workers))
+        """Whether anybody is there who can send. Before `start` and after `stop` nobody is, nor while every attempt
+        hangs and no more threads are put in their places."""
+        workers = list(self._workers.items())
+        return any(thread.is_alive() and not worker.hangs(2 * self._attempt_s) for thread, worker in workers)
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stops after the attempts under way. What was not delivered stays in the spool."""

@@ -100,7 +100,7 @@ def test_nothing_is_well_before_the_first_look() -> None:
 
 def test_an_uploader_without_threads_and_a_main_loop_that_stands_still() -> None:
     camera = Watched()
-    assert camera.after(0, uploading=False) == ["nobody is sending: the uploader's threads have ended"]
+    assert camera.after(0, uploading=False) == ["nobody is sending: the uploader's threads have ended, or hang"]
     assert camera.after(1) == []
     assert camera.watch.health(camera.now_s + 10).ok
     assert camera.watch.health(camera.now_s + 20).problems == ("the main loop has stood still for 20 s",)

@@ -383,6 +383,31 @@ def test_an_attempt_that_hangs_is_given_up_and_the_crop_sent_by_another(spool):
     assert (counts.uploaded, counts.overdue, counts.refused, len(store.blobs)) == (2, 1, 0, 2)
 
 
+def test_when_every_attempt_hangs_and_no_thread_is_put_in_its_place_nobody_is_sending(spool, monkeypatch):
+    class Hangs(FaultyBlobStore):
+        def put(self, *_, **__):
+            release.wait(20)
+            raise StoreUnavailable("at last")
+
+    monkeypatch.setattr("edge_uploader.delivery.uploader._MOST_STUCK", 2)
+    release = threading.Event()
+    for number in range(9):
+        spool.put(item(number))
+    uploader = Uploader(spool, Hangs(), threads=1, backoff_s=0.001, backoff_max_s=0.01, attempt_s=0.2)
+    uploader.start()
+    assert uploader.alive
+    ends = time.monotonic() + 10
+    while uploader.alive and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert not uploader.alive and uploader.counts.overdue == 2
+    release.set()
+    while not uploader.alive and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert uploader.alive, "once they come back, it goes on"
+    uploader.stop()
+    assert spool.waiting == 9
+
+
 def test_the_budget_holds_back_and_loses_nothing(spool):
     made = [SpoolItem(f"hq/door/{n}.jpg", b"x" * 1_000, {}, {}, shot=n % 2, worth=0.1) for n in range(40)]
     for one in made:
