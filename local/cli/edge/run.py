@@ -179,10 +179,10 @@ def _run(gateway: Gateway, page: LivePage) -> GatewayReport:
     def on_tick(report: GatewayReport) -> None:
         page.update(report)
         health = gateway.health()
-        manager.status("; ".join(health.problems) or f"{_caption(report)}, {len(report.cameras)} cameras")
         if health.ok:
             manager.ready()
             manager.feed(time.monotonic())
+        manager.status("; ".join(health.problems) or f"{_caption(report)}, {len(report.cameras)} cameras")
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
