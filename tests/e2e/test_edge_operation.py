@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -220,16 +221,23 @@ def test_the_page_is_drawn_by_a_browser(start: Callable[..., Gateway], tmp_path:
     assert (narrow.size, wide.size) == ((360, 800), (1920, 800))
     for page in (narrow, wide):
         assert len(page.getcolors(1 << 24) or []) > 5_000
+    text = " ".join(re.sub(r"<[^>]*>", " ", browse(gateway.url, tmp_path, "--dump-dom")).split())
+    assert re.search(r"worked on [1-9][\d.]* fps looked at [1-9][\d.]* fps behind 0 camera gives [1-9]", text), text
+    assert "undefined" not in text and "NaN" not in text
 
 
 def screenshot(url: str, path: Path, width: int) -> Image.Image:
     """The page after six seconds of a browser's own time."""
+    browse(url, path.parent, f"--window-size={width},800", f"--screenshot={path}")
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def browse(url: str, folder: Path, *wanted: str) -> str:
+    """What a browser prints, after six seconds of its own time on a page."""
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     command = [
         str(CHROMIUM), *options.split(), "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-        f"--user-data-dir={path.parent / 'browser'}", f"--window-size={width},800", "--virtual-time-budget=6000",
-        f"--screenshot={path}", url,
+        f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=6000", *wanted, url,
     ]  # fmt: skip
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
