@@ -300,7 +300,8 @@ def _uploader(settings: EdgeSettings, specs: Sequence[CameraSpec], spool: Spool,
     )
     # The spool's lock keeps these files to one gateway, too.
     file = StateFile(settings.edge_spool_dir / "budget.json")
-    clock = SteadyClock(StateFile(settings.edge_spool_dir / "budget-clock.json"))
+    # It begins where the spool's stands: an earlier version counted the month by that one.
+    clock = SteadyClock(StateFile(settings.edge_spool_dir / "budget-clock.json"), first_ns=spool.clock.now_ns())
     return Uploader(
         spool,
         store,

@@ -103,7 +103,7 @@ class EdgeSettings(StoreSettings):
         ge=1,
         le=100,
         description="Most crops sent of one track and period; one more when the face looks different all of a sudden, "
-        "and whenever it comes back different.",
+        "and whenever it comes back different, up to twice as many in all.",
     )
     edge_enough_worth: float = Field(
         0.7,

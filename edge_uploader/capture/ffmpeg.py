@@ -20,7 +20,7 @@ from shared.vision.pixels import from_bgr
 _MOST_BUFFERS: Final = 8
 """Frames of one camera that are worked on or wait for it are fewer."""
 _WEBCAM_PX: Final = 1920, 1080
-"""What a webcam is asked for: it gives the nearest that it has. OpenCV by itself asks for 640 × 480."""
+"""What a webcam that speaks JPEG is asked for; it gives the nearest that it has. OpenCV alone asks for 640 × 480."""
 _UNUSED: Final = 2
 """References to a buffer that is in its list, and an argument of the function that counts; each view is one more."""
 
@@ -99,7 +99,9 @@ def open_capture(address: str | int, timeout_s: float) -> Capture:
 def _webcam(index: int) -> Capture:
     capture = cv2.VideoCapture(index)
     # The format first, as sizes depend on it: USB 2 carries five large pictures a second as they are, and thirty JPEGs.
-    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-    capture.set(cv2.CAP_PROP_FRAME_WIDTH, _WEBCAM_PX[0])
-    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, _WEBCAM_PX[1])
+    jpeg = cv2.VideoWriter.fourcc(*"MJPG")
+    capture.set(cv2.CAP_PROP_FOURCC, jpeg)
+    if int(capture.get(cv2.CAP_PROP_FOURCC)) == jpeg:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, _WEBCAM_PX[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, _WEBCAM_PX[1])
     return capture  # type: ignore[return-value]

@@ -31,10 +31,11 @@ def uptime_ns() -> int:
 class SteadyClock:
     """Nanoseconds that never go back, and forward only as fast as time passes. Thread-safe.
 
-    It begins with the wall's time, so that what an earlier version stamped with that still has its age.
+    By default it begins with the wall's time, so that what an earlier version stamped with that still has its age.
 
     Args:
         file: where it is remembered over restarts; None: nowhere.
+        first_ns: where it begins when nothing is remembered; None: at the wall's time.
         most_away_s: longest time away that is believed at a restart; None: any.
         wall_ns: the wall's clock, since 1970.
         passed_ns: a clock that only time turns.
@@ -44,6 +45,7 @@ class SteadyClock:
         self,
         file: StateFile | None,
         *,
+        first_ns: int | None = None,
         most_away_s: float | None = None,
         wall_ns: NanoClock = time.time_ns,
         passed_ns: NanoClock = uptime_ns,
@@ -54,7 +56,10 @@ class SteadyClock:
         saved = file.read() if file else {}
         steady, then = _time(saved.get("steady_ns")), _time(saved.get("wall_ns"))
         most_ns = _LATEST_NS if most_away_s is None else int(most_away_s * 1e9)
-        self._base_ns = wall if steady is None or then is None else steady + min(max(0, wall - then), most_ns)
+        if steady is None or then is None:
+            self._base_ns = wall if first_ns is None else first_ns
+        else:
+            self._base_ns = steady + min(max(0, wall - then), most_ns)
         self._began_ns = passed_ns()
         self._kept_ns, self._offset_ns = self._base_ns, wall - self._base_ns
         self._save()

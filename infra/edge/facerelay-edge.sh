@@ -22,11 +22,12 @@ root=""
 python=""
 health_url=""
 health_s=90
-settle_s=60
+settle_s=75
 dry_run=false
 purge=false
 check_config=true
 fetch_models=true
+prober=""
 
 usage() {
   cat <<'USAGE'
@@ -39,7 +40,8 @@ usage: facerelay-edge.sh install|update|rollback|uninstall [options]
   --root DIR         everything under DIR instead of /: to try it out, or for an image
   --health-url URL   what must answer 200 after a start (the live page's /healthz, as the configuration has it)
   --health-s N       for how many seconds it is waited for (90)
-  --settle-s N       for how many seconds it must go on doing so (60: a camera that fails is called broken after 50)
+  --settle-s N       for how many seconds it must go on doing so (75: a camera that fails is called broken
+                     after 50, and stuck after page.stuck_s, 60)
   --no-check         do not try the configuration with the new version first
   --no-models        do not fetch the detector's weights
   --purge            remove configuration, secrets, models and spool too (uninstall)
@@ -112,6 +114,7 @@ places() {
   state=$root/var/lib/facerelay
   unit=$root/etc/systemd/system/$UNIT
   tool=$root/usr/local/bin/facerelay-edge
+  logs=$root/var/log/facerelay
 }
 
 has_systemd() {
@@ -203,10 +206,15 @@ prepare() {
   fi
   run install -d -m 0750 "$config" "$state" "$state/spool"
   run install -d -m 0700 "$config/secrets"
+  run install -d -m 0750 "$logs"
   run install -d -m 0755 "$base/models" "$(dirname "$unit")" "$(dirname "$tool")"
   if id facerelay >/dev/null 2>&1 && [[ -z $root ]]; then
     run chgrp facerelay "$config"
-    run chown facerelay:facerelay "$state" "$state/spool"
+    run chown facerelay:facerelay "$state" "$state/spool" "$logs"
+  fi
+  if [[ -d $state/data/blobs ]]; then
+    say "   $state/data holds crops that an earlier version kept for a service on this machine (backend: local)."
+    say "   The data folder is $state now: stop both, move what is in $state/data there, and give the service that folder."
   fi
 }
 
@@ -226,12 +234,12 @@ check() {
     return 0
   fi
   if $dry_run; then
-    run "$base/$version/facerelay-edge" check --json
+    run "$here/facerelay-edge" check --json
     return 0
   fi
   local told
-  told=$(FACERELAY_EDGE_ROOT=$root FACERELAY_EDGE_VERSION=$version "$base/$version/facerelay-edge" check --json || true)
-  "$base/$version/bin/python" - "$told" "$base/$version/health-url" <<'PYTHON' || die "the new version does not take $config/edge.yaml; nothing was changed"
+  told=$(FACERELAY_EDGE_ROOT=$root FACERELAY_EDGE_VERSION=$version "$here/facerelay-edge" check --json || true)
+  "$base/$version/bin/python" - "$told" "$base/health-url" <<'PYTHON' || die "$version does not take $config/edge.yaml; nothing was changed"
 import json, pathlib, sys
 try:
     told = json.loads(sys.argv[1])
@@ -247,26 +255,29 @@ sys.exit(any(each["ok"] is False and each["what"] == "file" for each in checks))
 PYTHON
 }
 
-# The unit and the tool belong to a version, and go back with it.
+# The unit and the tool belong to a version, and go back with it. One that was installed before they were kept gets what
+# is in place.
 keep_unit() {
+  local before
+  before=$(linked current)
+  if [[ -n $before && -f $unit && ! -f $base/$before/$UNIT ]]; then
+    run install -m 0644 "$unit" "$base/$before/$UNIT"
+  fi
   run install -m 0644 "$here/$UNIT" "$base/$version/$UNIT"
   run install -m 0755 "$here/facerelay-edge" "$base/$version/facerelay-edge"
 }
 
 use_version() {
   point current "$1"
-  if $dry_run || [[ -f $base/$1/$UNIT ]]; then
-    run install -m 0644 "$base/$1/$UNIT" "$unit"
-    run install -m 0755 "$base/$1/facerelay-edge" "$tool"
-  fi
+  ! $dry_run && [[ ! -f $base/$1/$UNIT ]] || run install -m 0644 "$base/$1/$UNIT" "$unit"
+  ! $dry_run && [[ ! -f $base/$1/facerelay-edge ]] || run install -m 0755 "$base/$1/facerelay-edge" "$tool"
   systemd daemon-reload
 }
 
 start() {
   if [[ ! -f $config/edge.yaml ]]; then
     say "## not started: there is no configuration yet"
-    say "   $base/current/bin/facerelay edge init --config $config/edge.yaml"
-    say "   chgrp facerelay $config/edge.yaml && chmod 0640 $config/edge.yaml"
+    say "   $tool init"
     say "   systemctl enable --now $UNIT"
     return 0
   fi
@@ -275,12 +286,12 @@ start() {
   systemd restart "$UNIT"
 }
 
-# Where the version that runs says how it is; `none` when its configuration has no page.
+# Where the gateway says how it is; `none` when its configuration has no page.
 asked_url() {
   if [[ -n $health_url ]]; then
     printf '%s' "$health_url"
   else
-    cat "$base/current/health-url" 2>/dev/null || printf 'http://127.0.0.1:8090/healthz'
+    cat "$base/health-url" 2>/dev/null || printf 'http://127.0.0.1:8090/healthz'
   fi
 }
 
@@ -296,7 +307,8 @@ healthy() {
   if [[ ! -f $config/edge.yaml ]]; then return 0; fi
   say "## health: $url, within $health_s s and then for $settle_s s"
   ! $dry_run || return 0
-  "$base/current/bin/python" - "$url" "$health_s" "$settle_s" "$(systemctl_program)" "$UNIT" <<'PYTHON'
+  # Beside this shell, so that a signal is heard at once.
+  "$base/current/bin/python" - "$url" "$health_s" "$settle_s" "$(systemctl_program)" "$UNIT" <<'PYTHON' &
 import subprocess, sys, time, urllib.request
 url, health_s, settle_s, systemctl, unit = sys.argv[1], *map(float, sys.argv[2:4]), *sys.argv[4:]
 
@@ -320,28 +332,43 @@ while True:
         sys.exit(print("   well"))
     if told and now - began >= health_s:
         sys.exit(f"   not well: {told}")
-    time.sleep(min(1.0, health_s / 10))
+    time.sleep(min(1.0, max(health_s / 10, 0.1)))
 PYTHON
+  prober=$!
+  wait "$prober"
 }
 
 put_in_place() {
   local before
   before=$(linked current)
   say "## swap: current -> $version${before:+ (was $before)}"
+  # Whoever is interrupted has not seen it well for long enough.
+  [[ -z $before ]] || trap 'trap - INT TERM HUP; interrupted "$before"' INT TERM HUP
   use_version "$version"
   start || true
   if healthy; then
+    trap - INT TERM HUP
     [[ -z $before ]] || point previous "$before"
     remove_old
     finished "$version"
     return 0
   fi
   [[ -n $before ]] || die "$version does not get healthy; look at: journalctl -u $UNIT"
-  say "## $version does not get healthy: back to $before"
-  use_version "$before"
+  trap - INT TERM HUP
+  taken_back "$before" "does not get healthy"
+}
+
+interrupted() {
+  [[ -z $prober ]] || kill "$prober" 2>/dev/null || true
+  taken_back "$1" "was interrupted"
+}
+
+taken_back() {
+  say "## $version $2: back to $1"
+  use_version "$1"
   start || true
-  healthy || die "$before does not get healthy either; look at: journalctl -u $UNIT"
-  die "$version was taken back; $before runs. $base/$version is kept for a look"
+  healthy || die "$1 does not get healthy either; look at: journalctl -u $UNIT"
+  die "$version was taken back; $1 runs. $base/$version is kept for a look"
 }
 
 finished() {
@@ -363,10 +390,12 @@ rollback() {
   now=$(linked current)
   before=$(linked previous)
   [[ -n $before && -d $base/$before ]] || die "there is no earlier version to go back to"
+  version=$before
+  check
   say "## swap: current -> $before (was $now)"
   use_version "$before"
   point previous "$now"
-  start
+  start || true
   healthy || die "$before does not get healthy; look at: journalctl -u $UNIT"
   finished "$before"
 }

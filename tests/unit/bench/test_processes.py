@@ -26,7 +26,7 @@ def work(told):
 
 if __name__ == "__main__":
     import sys
-    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent, (1.0,)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent, (5.0,)) as pool:
         pool.submit(work, sys.argv[1]).result()
 """
 

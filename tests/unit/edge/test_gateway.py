@@ -16,6 +16,7 @@ from edge_uploader.camera import CameraSpec
 from edge_uploader.capture.sources import FrameSampler, ImageFolder, SourceUnusable, VideoFile
 from edge_uploader.capture.streams import LiveSource
 from edge_uploader.delivery.spool import Spool
+from edge_uploader.delivery.state import StateFile
 from edge_uploader.extract import ExtractOptions, extract_faces
 from edge_uploader.gateway import build_gateway, camera_options
 from edge_uploader.opening import open_source
@@ -312,3 +313,18 @@ def test_a_live_camera_that_is_broken_makes_the_gateway_unwell_while_another_goe
         stop.set()
         runner.join(20)
     assert not runner.is_alive()
+
+
+def test_the_budget_of_a_version_that_counted_by_the_spools_clock_goes_on(tmp_path):
+    """Whose first start was in the past: by the wall's clock its month would be over."""
+    day_ns, now_ns = 86_400 * 10**9, time.time_ns()
+    steady_ns = now_ns - 60 * day_ns
+    StateFile(tmp_path / "clock.json").write({"steady_ns": steady_ns, "wall_ns": now_ns})
+    spent = {"month_ends_ns": steady_ns + 10 * day_ns, "spent": 9.9, "bytes": 9_000, "uploads": 9, "hour": {}}
+    StateFile(tmp_path / "budget.json").write(spent)
+    settings = EdgeSettings(edge_spool_dir=tmp_path, edge_budget_month=10.0, edge_price_per_gb=1.0)
+    gateway = build_gateway(settings, [CameraSpec("a", "x")], FaultyBlobStore(), detector_factory=ColourDetector)
+    try:
+        assert gateway.report().budget.month_spent == pytest.approx(9.9, abs=0.2)
+    finally:
+        gateway.close()

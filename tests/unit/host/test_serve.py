@@ -52,18 +52,18 @@ def test_a_body_over_the_limit_reaches_no_function(toy: ToyHost) -> None:
 )
 def test_who_falls_silent_is_hung_up_on(toy: ToyHost, said: bytes) -> None:
     toy.start(TOY_SILENCE_S="0.5")
+    began = time.monotonic()
     with connected(toy.url) as client:
         client.sendall(said)
-        began = time.monotonic()
         assert client.recv(1) == b""
     assert 0.4 < time.monotonic() - began < 5
     assert not toy.lines("begin")
 
 
 def test_a_slow_line_and_a_long_answer_are_waited_for(toy: ToyHost) -> None:
-    toy.start(TOY_SILENCE_S="0.5")
+    toy.start(TOY_SILENCE_S="1.0")
     with connected(toy.url) as client:
-        client.sendall(b"POST /toil/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n")
+        client.sendall(b"POST /toil/2 HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n")
         for letter in b"slowly":
             time.sleep(0.2)
             client.sendall(bytes([letter]))

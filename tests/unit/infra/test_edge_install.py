@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,7 @@ def main():
     if sys.argv[1:3] == ["edge", "check"]:
         text = open(sys.argv[sys.argv.index("--config") + 1]).read()
         secret = open(os.environ["CREDENTIALS_DIRECTORY"] + "/secret_token").read()
-        password = os.environ["HALL_PASSWORD"] == "two words" and "COMMENT" not in os.environ
+        password = os.environ["HALL_PASSWORD"] == 'two "words"' and "COMMENT" not in os.environ
         known = password and secret == "frl_x" and ("new_key" not in text or VERSION != "4.0")
         camera = {"what": "camera door", "ok": False, "detail": "does not answer"}
         checks = [{"what": "file", "ok": known, "detail": "new_key"}, camera]
@@ -87,7 +88,7 @@ class Machine:
     def configure(self) -> None:
         (self.config / "edge.yaml").write_text("new_key: 1\n")
         (self.config / "secrets" / "token").write_text("frl_x")
-        (self.config / "edge.env").write_text('# COMMENT=1\n\n  HALL_PASSWORD="two words"  \n')
+        (self.config / "edge.env").write_text('# COMMENT=1\n\n  HALL_PASSWORD= "two \\"words\\""  \n')
         (self.root / "var/lib/facerelay/spool" / "crop").write_text("not sent yet")
 
 
@@ -164,6 +165,13 @@ def test_a_life_of_versions(machine: Machine) -> None:
     done = machine.install("update", "6.0", asks_page=False)
     assert done.returncode == 0 and machine.link("current") == "6.0", done.stderr
     assert machine.calls.read_text().splitlines()[-1] == "is-active facerelay-edge.service", "it has no page"
+    done = machine.run("rollback", asks_page=False)
+    assert done.returncode == 0 and machine.link("current") == "1.0", "nor has the version before it, which had no file"
+
+    (machine.config / "edge.env").write_text("HALL_PASSWORD='no end\n")
+    done = machine.install("update", "7.0")
+    assert done.returncode == 2 and "line 1 is not NAME=value" in done.stderr and "does not take" in done.stderr
+    machine.configure()
     kept = machine.root / "var/lib/facerelay/spool" / "crop"
     assert kept.read_text() == "not sent yet" and (machine.config / "secrets" / "token").read_text() == "frl_x"
     assert not list(machine.base.glob(".*.new"))
@@ -172,6 +180,26 @@ def test_a_life_of_versions(machine: Machine) -> None:
     assert done.returncode == 0 and not machine.base.exists() and kept.exists()
     assert not machine.unit.exists() and not (machine.root / "usr/local/bin/facerelay-edge").exists()
     assert machine.run("uninstall", "--purge").returncode == 0 and not kept.exists() and not machine.config.exists()
+
+
+def test_whoever_interrupts_an_update_is_back_at_the_version_before(machine: Machine) -> None:
+    for action, version in (("install", "1.0"), ("update", "2.0")):
+        assert machine.install(action, version).returncode == 0
+        machine.configure()
+    made = str(wheel(machine.folder, "8.0"))
+    files = ["--wheel", made, "--wheels", str(machine.folder / "none"), "--no-models", "--no-check"]
+    options = ["--root", str(machine.root), "--python", sys.executable, "--health-url", machine.health_url]
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "FACERELAY_EDGE_SYSTEMCTL": str(machine.systemctl)}
+    with subprocess.Popen(
+        [SCRIPT, "update", *files, *options, "--settle-s", "2"], stdout=-1, stderr=-1, text=True, env=env
+    ) as running:
+        ends = time.monotonic() + 60
+        while machine.link("current") != "8.0" and time.monotonic() < ends:
+            time.sleep(0.05)
+        running.terminate()
+        told, err = running.communicate(timeout=60)
+    assert running.returncode == 2 and "8.0 was interrupted: back to 2.0" in told, told + err
+    assert (machine.link("current"), machine.link("previous")) == ("2.0", "1.0")
 
 
 @pytest.mark.parametrize(
