@@ -41,7 +41,7 @@ usage: facerelay-edge.sh install|update|rollback|uninstall [options]
   --health-url URL   what must answer 200 after a start (the live page's /healthz, as the configuration has it)
   --health-s N       for how many seconds it is waited for (90)
   --settle-s N       for how many seconds it must go on doing so (75: a camera that fails is called broken
-                     after 50, and stuck after page.stuck_s, 60)
+                     after 50, and stuck after stuck_s, 60)
   --no-check         do not try the configuration with the new version first
   --no-models        do not fetch the detector's weights
   --purge            remove configuration, secrets, models and spool too (uninstall)
