@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from edge_uploader.stats import CameraStats
 
-_STARTING: Final = "it is starting"
 _LOOP_S: Final = 15.0
 """The main loop looks four times a second; a disk that is slow to answer may hold it up for a while."""
 
@@ -61,7 +60,7 @@ class ProgressWatch:
     def __init__(self, stuck_s: float = 60.0, waits_s: Mapping[str, float] | None = None) -> None:
         self._stuck_s, self._waits_s = stuck_s, dict(waits_s or {})
         self._marks: dict[str, tuple[object, float]] = {}
-        self._found = Health()
+        self._found = Health(("it is starting",))
         self._looked_s: float | None = None
         self._stopping = False
         self._guard = threading.Lock()
@@ -94,10 +93,8 @@ class ProgressWatch:
         Before the first look nothing is well yet: whoever has just been updated is not asked too early.
         """
         with self._guard:
-            if self._stopping:
+            if self._stopping or self._looked_s is None:
                 return self._found
-            if self._looked_s is None:
-                return Health((_STARTING,))
             late_s = now_s - self._looked_s
             if late_s > _LOOP_S:
                 return Health((f"the main loop has stood still for {late_s:.0f} s",), self._found.stuck)

@@ -27,7 +27,8 @@ def serving(page: Callable[[], bytes], port: int) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if not names_loopback(self.headers.get("Host", "")):
-                return self.send_error(421, "this page answers to 127.0.0.1 and localhost alone")
+                self.send_error(421, "this page answers to 127.0.0.1 and localhost alone")
+                return
             found = self.path.partition("?")[0] == "/metrics"
             body = page() if found else b"not found; metrics are at /metrics\n"
             self.send_response(200 if found else 404)
@@ -35,7 +36,6 @@ def serving(page: Callable[[], bytes], port: int) -> Iterator[str]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-            return None
 
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing: a scrape every few seconds is no news."""

@@ -269,8 +269,8 @@ keep_unit() {
 
 use_version() {
   point current "$1"
-  ! $dry_run && [[ ! -f $base/$1/$UNIT ]] || run install -m 0644 "$base/$1/$UNIT" "$unit"
-  ! $dry_run && [[ ! -f $base/$1/facerelay-edge ]] || run install -m 0755 "$base/$1/facerelay-edge" "$tool"
+  if $dry_run || [[ -f $base/$1/$UNIT ]]; then run install -m 0644 "$base/$1/$UNIT" "$unit"; fi
+  if $dry_run || [[ -f $base/$1/facerelay-edge ]]; then run install -m 0755 "$base/$1/facerelay-edge" "$tool"; fi
   systemd daemon-reload
 }
 
