@@ -103,10 +103,10 @@ class EdgeSettings(StoreSettings):
         ge=1,
         le=100,
         description="Most crops sent of one track and period; one more when the face looks different all of a sudden, "
-        "and whenever it comes back different, up to twice as many in all.",
+        "and up to three whenever it comes back different, twice as many in all.",
     )
     edge_enough_worth: float = Field(
-        0.7,
+        0.6,
         ge=0,
         le=100,
         description="Once two crops of a track or more add up to this worth, no more are sent: whoever is well seen is "

@@ -24,7 +24,9 @@ _SMALL_PX = 50.0
 """A smear of a face below this is one that is too far away."""
 _PITCH_TOLERANCE, _PITCH_RANGE = 0.05, 0.15
 _CHANGED = 0.5
-"""What the best worth so far counts once the face looks different."""
+"""What the best worth so far counts once the face looks different; and of `enough`, what was sent before counts."""
+_FOR_THE_NEXT = 3
+"""Shots that are left at least, once a track may have passed to somebody else."""
 USABLE = 0.1
 """Worth from which a face is as a rule recognised."""
 TOO_SMALL: Final = "too_small"
@@ -98,8 +100,8 @@ class BestShotOptions:
         rise: by how much each further shot has to be better than the best that was sent.
         relax_s: after so long a time without a better one, one as good as the last will do: another moment is often
             another look, and the recogniser can use both.
-        alone_s: after so long with one shot alone, any usable one will do: whoever walks away never looks better than
-            at first, and whoever passes by is gone soon.
+        alone_s: after so long with one shot alone since the look changed, any usable one will do: whoever walks away
+            never looks better than at first, and whoever passes by is gone soon.
         doubtful: worth below which even the best that was sent may not be recognised, and no worth tells which other
             view would be.
         doubtful_s: in that case any view will do after so long a time, but for the last shot: whoever comes near in
@@ -107,7 +109,7 @@ class BestShotOptions:
     """
 
     shots: int = 5
-    enough: float = 0.7
+    enough: float = 0.6
     spacing_s: float = 0.8
     hold_s: float = 0.5
     refresh_s: float = 300.0
@@ -115,7 +117,7 @@ class BestShotOptions:
     first_after_s: float = 1.0
     unusable_after_s: float = 3.0
     rise: float = 1.6
-    relax_s: float = 4.0
+    relax_s: float = 3.0
     alone_s: float = 2.0
     doubtful: float = 0.2
     doubtful_s: float = 1.5
@@ -149,7 +151,7 @@ class BestShots(Generic[T]):
         self._held: Shot[T] | None = None
         self._opened_s = 0.0
         self._best = self._demanded = 0.0
-        self._sent = 0
+        self._sent = self._counted = self._of_look = 0
         self._worth_sent = 0.0
         self._last_sent_s = -math.inf
         self._one_more = self._extra = False
@@ -163,7 +165,7 @@ class BestShots(Generic[T]):
     @property
     def enough(self) -> bool:
         """Whether no more are sent in the present period, as long as the face looks the same."""
-        return self._sent >= self._options.shots or (self._sent > 1 and self._worth_sent >= self._options.enough)
+        return self._counted >= self._options.shots or (self._counted > 1 and self._worth_sent >= self._options.enough)
 
     def offer(self, worth: float, at_s: float, take: Callable[[], T]) -> list[Shot[T]]:
         """Looks at one view, and says what to send now.
@@ -201,11 +203,14 @@ class BestShots(Generic[T]):
         return [] if at_s - self._opened_s < waited - 5e-4 else self._release()
 
     def changed(self) -> None:
-        """The face looks different all of a sudden, as of a head that turned.
+        """The face looks different all of a sudden, as of a head that turned; or it is another's, who crossed its way.
 
-        The next view need not be better than what was sent before, and once in a period one more than enough may go.
+        The next view need not be better than what was sent before, which is no longer enough by itself: one good shot
+        of the new look, or two that are less good. Once in a period one more than the most may go.
         """
         self._demanded *= _CHANGED
+        self._worth_sent = min(self._worth_sent, _CHANGED * self._options.enough)
+        self._of_look = 0
         if self.enough and not self._extra:
             self._one_more = self._extra = True
 
@@ -213,11 +218,13 @@ class BestShots(Generic[T]):
         """The face looks different after having been out of sight; what is held of the one before goes now.
 
         It may well be somebody who came out where another went away: what was sent before counts for nothing but the
-        most, and one more than that may go each time, up to twice the most.
+        most, of which three are left at least, until twice as many have gone in all.
         """
         out = self._release()
         self._best = self._demanded = self._worth_sent = 0.0
-        self._one_more = self.enough and self._sent < 2 * self._options.shots
+        self._of_look = 0
+        most = self._options.shots
+        self._counted = max(min(self._counted, max(most - _FOR_THE_NEXT, 0)), self._sent - most)
         return out
 
     def flush(self) -> list[Shot[T]]:
@@ -231,7 +238,8 @@ class BestShots(Generic[T]):
         """What is still held when the period ends; then forgets everything."""
         out = self._release()
         self._best = self._demanded = self._worth_sent = 0.0
-        self._sent, self._last_sent_s, self._period_started_s = 0, -math.inf, None
+        self._sent = self._counted = self._of_look = 0
+        self._last_sent_s, self._period_started_s = -math.inf, None
         self._one_more = self._extra = False
         return out
 
@@ -243,19 +251,19 @@ class BestShots(Generic[T]):
         since_s = at_s - self._last_sent_s
         if (self.enough and not self._one_more) or since_s < options.spacing_s - 5e-4:
             return math.inf
-        doubtful = self._best < options.doubtful and self._sent < options.shots - 1
+        doubtful = self._best < options.doubtful and self._counted < options.shots - 1
         if doubtful and since_s >= options.doubtful_s - 5e-4:
             return 0.0
         relaxed = min(1.0, since_s / options.relax_s) if options.relax_s > 0 else 1.0
         demand = self._demanded * (options.rise + (_AS_GOOD - options.rise) * relaxed)
-        return min(demand, self._usable) if self._sent == 1 and since_s >= options.alone_s - 5e-4 else demand
+        return min(demand, self._usable) if self._of_look == 1 and since_s >= options.alone_s - 5e-4 else demand
 
     def _release(self) -> list[Shot[T]]:
         shot = self._held
         if shot is None:
             return []
         self._held = None
-        self._sent += 1
+        self._sent, self._counted, self._of_look = self._sent + 1, self._counted + 1, self._of_look + 1
         self._worth_sent += shot.worth
         self._one_more = False
         self._best, self._demanded = max(self._best, shot.worth), max(self._demanded, shot.worth)
