@@ -151,6 +151,7 @@ class BestShots(Generic[T]):
         self._held: Shot[T] | None = None
         self._opened_s = 0.0
         self._best = self._demanded = 0.0
+        # Of the period; of these, of whoever is followed now; and since the look changed.
         self._sent = self._counted = self._of_look = 0
         self._worth_sent = 0.0
         self._last_sent_s = -math.inf
