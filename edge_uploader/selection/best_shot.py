@@ -117,7 +117,7 @@ class BestShotOptions:
     first_after_s: float = 1.0
     unusable_after_s: float = 3.0
     rise: float = 1.6
-    relax_s: float = 3.0
+    relax_s: float = 4.0
     alone_s: float = 2.0
     doubtful: float = 0.2
     doubtful_s: float = 1.5
