@@ -24,7 +24,8 @@ _SMALL_PX = 50.0
 """A smear of a face below this is one that is too far away."""
 _PITCH_TOLERANCE, _PITCH_RANGE = 0.05, 0.15
 _CHANGED = 0.5
-"""What the best worth so far counts once the face looks different; and of `enough`, what was sent before counts."""
+"""What the best worth so far counts once the face looks different; and the share of `enough` that all before is worth
+at the most."""
 _FOR_THE_NEXT = 3
 """Shots that are left at least, once a track may have passed to somebody else."""
 USABLE = 0.1
@@ -221,9 +222,7 @@ class BestShots(Generic[T]):
         It may well be somebody who came out where another went away: what was sent before counts for nothing but the
         most, of which three are left at least, until twice as many have gone in all.
         """
-        out = self._release()
-        self._best = self._demanded = self._worth_sent = 0.0
-        self._of_look = 0
+        out = self._forget()
         most = self._options.shots
         self._counted = max(min(self._counted, max(most - _FOR_THE_NEXT, 0)), self._sent - most)
         return out
@@ -237,9 +236,8 @@ class BestShots(Generic[T]):
 
     def finish(self) -> list[Shot[T]]:
         """What is still held when the period ends; then forgets everything."""
-        out = self._release()
-        self._best = self._demanded = self._worth_sent = 0.0
-        self._sent = self._counted = self._of_look = 0
+        out = self._forget()
+        self._sent = self._counted = 0
         self._last_sent_s, self._period_started_s = -math.inf, None
         self._one_more = self._extra = False
         return out
@@ -258,6 +256,13 @@ class BestShots(Generic[T]):
         relaxed = min(1.0, since_s / options.relax_s) if options.relax_s > 0 else 1.0
         demand = self._demanded * (options.rise + (_AS_GOOD - options.rise) * relaxed)
         return min(demand, self._usable) if self._of_look == 1 and since_s >= options.alone_s - 5e-4 else demand
+
+    def _forget(self) -> list[Shot[T]]:
+        """What is held goes; how good it and all before it was counts no longer."""
+        out = self._release()
+        self._best = self._demanded = self._worth_sent = 0.0
+        self._of_look = 0
+        return out
 
     def _release(self) -> list[Shot[T]]:
         shot = self._held
