@@ -17,9 +17,9 @@ from rich.progress import track
 from bench.edge_policies import StoredCrop
 from bench.processes import end_with_parent
 from bench.report import console
-from functions.recognize.service import Recognizer
+from functions.recognize.service import OTHER_SHOTS, Recognizer
 from local.evaluation.cores import on_all_cores
-from shared.domain import UNKNOWN
+from shared.domain import UNKNOWN, Embeddings
 from shared.errors import InvalidInput, UnusableFace
 from shared.settings import Settings
 
@@ -100,7 +100,8 @@ def _settings(folder: Path, pack: str) -> Settings:
 
 
 class Names:
-    """Recognises crops, each content once for each way of having been chosen, which the threshold depends on.
+    """Recognises crops as the service does: one that a gateway chose with those of its track that came before, which
+    tell together what each may not; any other by itself, each content once.
 
     Args:
         folder: of `enrolled`.
@@ -108,31 +109,41 @@ class Names:
 
     def __init__(self, folder: Path, pack: str) -> None:
         self._pack = pack
-        self._known: dict[tuple[str, bool], Answer] = {}
+        self._known: dict[tuple[str, str], Answer] = {}
         self._pool = ProcessPoolExecutor(
             os.cpu_count(), mp_context=get_context("spawn"), initializer=_start, initargs=(folder, pack)
         )
 
     def of(self, crops: Sequence[StoredCrop], what: str) -> list[Answer]:
         """What is made of each crop."""
-        fresh = {_key(crop): crop for crop in crops if _key(crop) not in self._known}
+        fresh = [shots for shots in _together(crops) if any(key not in self._known for key in shots)]
         work = self._pool.map(
             _name,
-            [crop.data for crop in fresh.values()],
-            [crop.candidate.chosen for crop in fresh.values()],
+            [[crop.data for crop in shots.values()] for shots in fresh],
+            [all(crop.candidate.chosen for crop in shots.values()) for shots in fresh],
             chunksize=_CHUNK,
         )
         bar = track(work, description=f"{self._pack}: {what}", total=len(fresh), console=console, transient=True)
-        for key, answer in zip(fresh, bar, strict=True):
-            self._known[key] = answer
+        for shots, answers in zip(fresh, bar, strict=True):
+            self._known.update(zip(shots, answers, strict=True))
         return [self._known[_key(crop)] for crop in crops]
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _key(crop: StoredCrop) -> tuple[str, bool]:
-    return crop.candidate.sha256, crop.candidate.chosen
+def _key(crop: StoredCrop) -> tuple[str, str]:
+    """A crop's content, and the track where it matters."""
+    return crop.candidate.sha256, crop.candidate.track if crop.candidate.chosen else ""
+
+
+def _together(crops: Sequence[StoredCrop]) -> list[dict[tuple[str, str], StoredCrop]]:
+    """Crops that are judged together, in order of time: what was chosen of one track; and any other alone."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], StoredCrop]] = {}
+    for crop in sorted(crops, key=lambda crop: crop.candidate.captured_at):
+        key = _key(crop)
+        groups.setdefault(("", key[1]) if crop.candidate.chosen else key, {})[key] = crop
+    return list(groups.values())
 
 
 def _start(folder: Path, pack: str) -> None:
@@ -145,16 +156,28 @@ def _start(folder: Path, pack: str) -> None:
     _recognizer = Services(build(_settings(folder, pack))).recognizer()
 
 
-def _name(data: bytes, chosen: bool) -> Answer:
+def _name(shots: Sequence[bytes], chosen: bool) -> list[Answer]:
+    """What is made of each of a track's shots, in order of time.
+
+    Args:
+        chosen: by the gateway.
+    """
     if _recognizer is None:
         raise InvalidInput("a worker was not started by `_start`")
-    found = _recognizer.recognize_crop(data, best_shot=chosen)
-    if found is None:
-        return Answer(f"-{NO_FACE}")
-    if found.rejected is not None:
-        return Answer(f"-{found.rejected}")
-    identity = found.identity
-    return Answer(identity.person_id, identity.nearest, identity.similarity, identity.threshold)
+    answers: list[Answer] = []
+    unknown: list[Embeddings] = []
+    for data in shots:
+        found = _recognizer.recognize_crop(data, best_shot=chosen)
+        if found is None or found.rejected is not None:
+            answers.append(Answer(f"-{NO_FACE if found is None else found.rejected}"))
+            continue
+        if chosen:
+            found = found.with_others(lambda: unknown[-OTHER_SHOTS:])
+        if not found.identity.known:
+            unknown.append(found.embedding)
+        identity = found.identity
+        answers.append(Answer(identity.person_id, identity.nearest, identity.similarity, identity.threshold))
+    return answers
 
 
 def named(answer: str) -> bool:

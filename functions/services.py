@@ -239,9 +239,14 @@ class Services:
 
         def settings(embedder_id: str) -> FitSettings:
             packs = runtime.packs
-            table = packs.table(embedder_id).model_dump()
-            set_to = runtime.settings
-            return FitSettings(table, packs.operating(embedder_id), set_to.target_fpir, set_to.best_shot_fpir)
+            table, set_to = packs.table(embedder_id), runtime.settings
+            return FitSettings(
+                table.model_dump(),
+                packs.operating(embedder_id),
+                set_to.target_fpir,
+                table.best_shot_fpir if set_to.best_shot_fpir is None else set_to.best_shot_fpir,
+                set_to.visit_fpir,
+            )
 
         stores = runtime.stores
         return Fitter(people=stores.people, settings=settings, clock=runtime.clock, detections=stores.detections)

@@ -238,6 +238,10 @@ class DetectionRepository(Protocol):
         """
         ...
 
+    def of_track(self, site: str, camera: str, track: str, *, most: int) -> Sequence[Detection]:
+        """Detections of one track of a camera, the `most` newest, newest first."""
+        ...
+
     def delete_older_than(self, moment: datetime) -> int:
         """Retention for stores without a time-to-live of their own: removes detections and outcomes; how many."""
         ...

@@ -186,13 +186,22 @@ class Settings(StoreSettings, TriggerSettings):
         description="Share of strangers that may be given a name: the false-positive identification rate that "
         "training calibrates the threshold for.",
     )
-    best_shot_fpir: float = Field(
-        0.05,
+    best_shot_fpir: float | None = Field(
+        None,
         ge=0,
         lt=0.5,
         description="A gateway sends few crops of a visit. The more one enrolled person stands out from all others, "
         "the lower the similarity from which they are named, down to what this share of strangers reach. No more than "
-        "the target: no lower.",
+        "the target: no lower. Not set: the embedder's (5 % with FaceNet, 3 % with SFace), which "
+        "names about as many strangers' visits as every face of every frame at the target.",
+    )
+    visit_fpir: float = Field(
+        0.15,
+        ge=0,
+        lt=0.5,
+        description="The same share for several crops of a visit that resemble the same person the most: what counts "
+        "is how similar they are together. With fewer than 300 people enrolled it is less, since agreement tells less. "
+        "It needs the embeddings of unknown faces (FACERELAY_STORE_UNKNOWN_EMBEDDINGS).",
     )
     model_poll_s: float = Field(
         10.0, gt=0, le=3_600, description="How often a running recogniser looks for a new model."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 CROP_FACE_MIN = 0.25
 """A candidate's face takes at least this share of the crop's shorter side: the edge adds at most 100 % a side."""
+OTHER_SHOTS = 10
+"""Of a track, the newest, that tell who one more shot shows: twice as many as a gateway sends of most visits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +62,19 @@ class RecognizedFace:
     identity: Identity
     embedding: Embeddings
     model: MatcherModel
+
+    def with_others(self, others: Callable[[], Sequence[Embeddings]], camera: str | None = None) -> RecognizedFace:
+        """This face of a best shot; where it has no name, named if other shots of the visit say who it is.
+
+        Args:
+            others: gives the embeddings of the visit's other shots, a row each; asked where they can tell something.
+            camera: that took it, see `matching.model.camera_key`.
+        """
+        if self.rejected is not None or self.identity.known or not self.model.operating.visit_margin:
+            return self
+        with telemetry.stage("identify"):
+            together = self.model.identify_visit(self.embedding, others(), camera)
+        return replace(self, identity=together) if together is not None and together.known else self
 
 
 class Recognizer:
@@ -241,23 +256,36 @@ class DetectionService:
         return outcome
 
     def _recognize_candidate(self, name: str, data: bytes, candidate: Candidate) -> tuple[str, str | None]:
-        found = self._recognizer.recognize_crop(
-            data, camera_key(candidate.site, candidate.camera), best_shot=candidate.chosen
-        )
+        camera = camera_key(candidate.site, candidate.camera)
+        found = self._recognizer.recognize_crop(data, camera, best_shot=candidate.chosen)
         if found is None:
             return "rejected", "no_face"
         if found.rejected is not None:
             return "rejected", found.rejected
+        id = detection_id(name, candidate.sha256, 0)
+        if candidate.chosen:
+            found = found.with_others(lambda: self._others(candidate, id), camera)
         self._add(
             self._detection(
                 found,
-                id=detection_id(name, candidate.sha256, 0),
+                id=id,
                 where=Provenance(candidate.site, candidate.camera, candidate.location),
                 blob_name=name,
                 candidate=candidate,
             )
         )
         return "detected", None
+
+    def _others(self, candidate: Candidate, id: str) -> list[Embeddings]:
+        """Of a candidate's track: the other shots that nobody was recognised on. One that comes at the same time may
+        not be stored yet; then each is judged without the other."""
+        with telemetry.stage("store"):
+            track = self._detections.of_track(candidate.site, candidate.camera, candidate.track, most=OTHER_SHOTS)
+        return [
+            Embeddings(shot.embedder_id, shot.embedding[None])
+            for shot in track
+            if shot.id != id and shot.embedding is not None and shot.person_id == UNKNOWN
+        ]
 
     def _add(self, detection: Detection) -> None:
         with telemetry.stage("store"):

@@ -47,6 +47,11 @@ class OperatingPoint(BaseModel):
         examples=[0.05],
         description="How much lower the threshold is, at most, for a gateway's best shots of somebody who stands out.",
     )
+    visit_margin: float = Field(
+        default=0.0,
+        examples=[0.1],
+        description="The same for several best shots of one visit together that resemble the same person.",
+    )
 
 
 class ManifestDocument(BaseModel):

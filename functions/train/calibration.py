@@ -25,7 +25,7 @@ from scipy.stats import beta
 from functions.train.openset import Trials
 from shared.domain import Float32Array
 from shared.matching.impostors import ImpostorCurve
-from shared.matching.model import Operating
+from shared.matching.model import FEWEST_PEOPLE, Operating
 
 CURVE_ERRORS: Final = 3.0
 """Errors that the impostor curve counts for: so many strangers named make the gallery's own people weigh the same."""
@@ -39,6 +39,8 @@ MOST_SHIFT: Final = 0.1
 """Similarity by which unknown faces may move a threshold: more than that, and they are not strangers."""
 STRANGER_SHARE: Final = 0.9
 """Of the faces that confidence speaks of: nine strangers come by for each person who is enrolled."""
+AGREEMENT_PEOPLE: Final = 300
+"""From so many people on, shots that agree on one of them tell as much as they ever do."""
 STATED_SIZES: Final = (10, 100, 1_000, 10_000)
 """Sizes of gallery for which the manifest states the threshold, besides the gallery's own."""
 _ANCHORS: Final = (0.01, 0.001)
@@ -89,6 +91,7 @@ def calibrate(
     *,
     target_fpir: float,
     best_shot_fpir: float = 0.0,
+    visit_fpir: float = 0.0,
     curve: ImpostorCurve | None,
     fallback: Operating,
     site: Site,
@@ -99,6 +102,7 @@ def calibrate(
         people: in the gallery.
         best_shot_fpir: share of strangers who reach the similarity at which a gateway's best shot may still be named;
             none that is no higher than the target.
+        visit_fpir: the same of several best shots of one visit that resemble the same person, see `_visit_share`.
         fallback: of an embedder without a curve, while the trials are too few.
     """
     expected = trials.people * target_fpir
@@ -106,6 +110,7 @@ def calibrate(
     facts: dict[str, Any] = {
         "target_fpir": target_fpir,
         "best_shot_fpir": best_shot_fpir,
+        "visit_fpir": visit_fpir,
         "people": people,
         "stranger_people": trials.people,
         "stranger_trials": len(trials.strangers),
@@ -131,19 +136,28 @@ def calibrate(
         facts["tpir"] = float(np.mean(trials.first & (trials.genuine >= threshold)))
     cameras = {name: threshold + shift - site.shift for name, (shift, _) in site.cameras.items()}
     facts["cameras"] = {name: {"threshold": cameras[name], "visits": n} for name, (_, n) in site.cameras.items()}
-    margin = _margin(trials, people, target_fpir, best_shot_fpir, curve)
-    return Calibration(Operating(threshold, slope, midpoint, cameras, margin), facts)
+    shares = best_shot_fpir, _visit_share(people, best_shot_fpir, visit_fpir)
+    margins = [_margin(trials, people, target_fpir, share, curve) for share in shares]
+    return Calibration(Operating(threshold, slope, midpoint, cameras, *margins), facts)
 
 
-def _margin(
-    trials: Trials, people: int, target_fpir: float, best_shot_fpir: float, curve: ImpostorCurve | None
-) -> float:
+def _visit_share(people: int, best_shot_fpir: float, visit_fpir: float) -> float:
+    """The share for shots that agree: that of a single one among `FEWEST_PEOPLE`, the whole from `AGREEMENT_PEOPLE` on.
+
+    Strangers' shots agree by chance the sooner the fewer people there are to agree on; in between it goes by the
+    logarithm, as the rarity of such a chance does.
+    """
+    known = math.log(max(people, 1) / FEWEST_PEOPLE) / math.log(AGREEMENT_PEOPLE / FEWEST_PEOPLE)
+    return best_shot_fpir + (visit_fpir - best_shot_fpir) * min(max(known, 0.0), 1.0)
+
+
+def _margin(trials: Trials, people: int, target_fpir: float, larger_fpir: float, curve: ImpostorCurve | None) -> float:
     """Similarity that lies between two shares of strangers; 0 when the second is no larger."""
-    if best_shot_fpir <= target_fpir:
+    if larger_fpir <= target_fpir:
         return 0.0
     if curve is not None:
-        return curve.similarity(people, target_fpir) - curve.similarity(people, best_shot_fpir)
-    return trials.quantile(target_fpir) - trials.quantile(best_shot_fpir)
+        return curve.similarity(people, target_fpir) - curve.similarity(people, larger_fpir)
+    return trials.quantile(target_fpir) - trials.quantile(larger_fpir)
 
 
 def _too_few(target_fpir: float) -> str:

@@ -100,7 +100,7 @@ class FitRequest:
         embedder: goes into the manifest; must have `embedder_id` and `dimension`.
         fallback: operating point of an embedder without an impostor curve, while too little is known to calibrate.
         unknowns: unknown faces that the site has seen.
-        best_shot_fpir: see `calibration.calibrate`.
+        best_shot_fpir, visit_fpir: see `calibration.calibrate`.
     """
 
     model_id: str
@@ -109,6 +109,7 @@ class FitRequest:
     target_fpir: float
     unknowns: Unknowns | None = None
     best_shot_fpir: float = 0.0
+    visit_fpir: float = 0.0
 
     @property
     def curve(self) -> ImpostorCurve | None:
@@ -180,6 +181,7 @@ def fit_bundle(gallery: Gallery, request: FitRequest, progress: Progress = lambd
         used.count,
         target_fpir=request.target_fpir,
         best_shot_fpir=request.best_shot_fpir,
+        visit_fpir=request.visit_fpir,
         curve=request.curve,
         fallback=request.fallback,
         site=_site(scorer, request, used.count),
@@ -259,6 +261,7 @@ def _asked_the_same(manifest: Manifest, request: FitRequest) -> bool:
         manifest.embedder == dict(request.embedder)
         and told.get("target_fpir") == request.target_fpir
         and told.get("best_shot_fpir") == request.best_shot_fpir
+        and told.get("visit_fpir") == request.visit_fpir
     )
 
 

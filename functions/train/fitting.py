@@ -35,6 +35,7 @@ class FitSettings:
     fallback: Operating
     target_fpir: float
     best_shot_fpir: float = 0.0
+    visit_fpir: float = 0.0
 
 
 class Fitter:
@@ -116,6 +117,7 @@ class Fitter:
             settings.target_fpir,
             unknowns,
             best_shot_fpir=settings.best_shot_fpir,
+            visit_fpir=settings.visit_fpir,
         )
 
     def _unknowns(self, embedder_id: str) -> Unknowns | None:

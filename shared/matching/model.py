@@ -11,7 +11,7 @@ with what each person's similarities are corrected by) is linear in the probe, s
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -70,6 +70,7 @@ class Operating:
         cameras: thresholds of cameras that have seen enough strangers for one of their own, by `camera_key`.
         best_shot_margin: by how much lower the threshold is, at the most, for a gateway's best shots of somebody who
             stands out, see `MatcherModel.identify`; 0: not at all.
+        visit_margin: the same for several of them that resemble one person, see `MatcherModel.identify_visit`.
     """
 
     threshold: float
@@ -77,6 +78,7 @@ class Operating:
     midpoint: float
     cameras: Mapping[str, float] = field(default_factory=dict)
     best_shot_margin: float = 0.0
+    visit_margin: float = 0.0
 
     def at(self, camera: str | None) -> float:
         """The threshold that holds at a camera, see `camera_key`; the general one without."""
@@ -163,12 +165,46 @@ class MatcherModel:
 
         Args:
             camera: whose threshold holds, see `camera_key`.
-            best_shots: the probes are a gateway's best shots, a few of each visit.
+            best_shots: the probes are a gateway's best shots, a few of each visit; see also `identify_visit`.
 
         Raises:
             EmbedderMismatch: the probes are of another embedder than this model.
         """
         return self._identify(probes.of(self.embedder_id), camera, best_shots)
+
+    def identify_visit(
+        self, shot: Embeddings, others: Sequence[Embeddings], camera: str | None = None
+    ) -> Identity | None:
+        """Who a best shot shows together with others of the same visit; None when none of them agrees with it.
+
+        The shots that resemble the same person the most as this one does agree with it. How similar they are together
+        is the mean of what each is, how far the person stands out likewise; and the threshold is lower than that of
+        one shot by itself: strangers seldom resemble the same person from every side (docs/adr/0028).
+
+        Args:
+            shot: one row.
+            others: a row each; those of another embedder are left out.
+            camera: whose threshold holds, see `camera_key`.
+
+        Raises:
+            EmbedderMismatch: the shot is of another embedder than this model.
+        """
+        own = shot.of(self.embedder_id)
+        rows = [own, *(other.vectors for other in others if other.embedder_id == self.embedder_id)]
+        if not self.person_ids or len(rows) == 1:
+            return None
+        centred = self.centre(np.concatenate(rows))
+        nearest, similarities = self._nearest(centred, 1)
+        agree = nearest[:, 0] == nearest[0, 0]
+        if np.count_nonzero(agree) == 1:
+            return None
+        together = centred[agree].mean(axis=0, keepdims=True)
+        similarity, usual = similarities[agree, 0].mean(keepdims=True), self.operating.at(camera)
+        threshold = usual - self.operating.visit_margin * float(self._standing_out(together, usual)[0])
+        (confidence,) = self.operating.confidence(similarity)
+        person_id = self.person_ids[nearest[0, 0]]
+        named = person_id if similarity[0] >= threshold else UNKNOWN
+        return Identity(named, float(similarity[0]), float(confidence), threshold, person_id)
 
     def _identify(
         self, embeddings: Float32Array, camera: str | None = None, best_shots: bool = False

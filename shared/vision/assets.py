@@ -155,6 +155,8 @@ class EmbedderTable(_Table):
         impostor_similarity: cosine that one in a hundred pairs of different people reaches; judges the templates of
             galleries too small to measure it.
         impostors: how similar strangers come to the nearest of N people; None of an embedder where nobody measured it.
+        best_shot_fpir: share of strangers who may reach the similarity at which a gateway's best shot is named: with
+            it as many visits of strangers are, as when every face is sent and held to the target (docs/adr/0028).
     """
 
     file: str
@@ -172,6 +174,7 @@ class EmbedderTable(_Table):
     duplicate_similarity: float = Field(0.95, gt=0, le=1)
     impostor_similarity: float = Field(0.4, gt=-1, lt=1)
     impostors: ImpostorsTable | None = None
+    best_shot_fpir: float = Field(0.03, ge=0, lt=0.5)
 
 
 class PackTable(_Table):

@@ -129,6 +129,9 @@ var containers = [
             path: '/location/?'
           }
           {
+            path: '/track/?'
+          }
+          {
             path: '/status/?'
           }
         ]
@@ -141,6 +144,16 @@ var containers = [
           [
             {
               path: '/person_id'
+              order: 'ascending'
+            }
+            {
+              path: '/sort'
+              order: 'ascending'
+            }
+          ]
+          [
+            {
+              path: '/track'
               order: 'ascending'
             }
             {

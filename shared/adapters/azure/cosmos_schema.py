@@ -98,8 +98,8 @@ CONTAINERS: Final = (
     ContainerSchema(
         DETECTIONS,
         "/id",
-        indexed=("sort", "person_id", "site", "camera", "location", "status"),
-        composite=(("person_id", "sort"),),
+        indexed=("sort", "person_id", "site", "camera", "location", "track", "status"),
+        composite=(("person_id", "sort"), ("track", "sort")),
         default_ttl_s=30 * DAY_S,
     ),
     ContainerSchema(MODELS, "/id", default_ttl_s=PER_ITEM),

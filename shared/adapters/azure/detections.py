@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -97,6 +97,15 @@ class CosmosDetectionRepository:
         page = found[:page_size]
         token = _token(page[-1]["sort"], where) if len(found) > page_size else None
         return DetectionPage([detection_from(document) for document in page], token)
+
+    def of_track(self, site: str, camera: str, track: str, *, most: int) -> Sequence[Detection]:
+        # Not ordered by `sort` alone: of all detections, those of a track are neighbours in the composite index.
+        text = (
+            f"SELECT TOP {int(most)} * FROM c WHERE c.track = @track AND c.site = @site AND c.camera = @camera "  # noqa: S608
+            "AND c.sort >= @from AND c.sort < @to ORDER BY c.track, c.sort"
+        )
+        parameters = {"@track": track, "@site": site, "@camera": camera, "@from": DETECTIONS_FROM, "@to": DETECTIONS_TO}
+        return [detection_from(document) for document in self._container.query(text, parameters, page=most)]
 
     def delete_older_than(self, moment: datetime) -> int:
         return self._delete_between(newest_first(moment - _TICK), DETECTIONS_TO) + self._delete_between(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -82,6 +82,15 @@ class LocalDetectionRepository:
         position = [rows[-1]["captured_at"], rows[-1]["id"]] if more else None
         token = self._continuations.token(position, _question(where)) if position else None
         return DetectionPage([_detection(row) for row in rows], token)
+
+    def of_track(self, site: str, camera: str, track: str, *, most: int) -> Sequence[Detection]:
+        query = (
+            "SELECT * FROM detections WHERE json_extract(document, '$.track') = ? AND site = ? AND camera = ? "
+            "ORDER BY captured_at DESC, id LIMIT ?"
+        )
+        with self._store.reading() as db:
+            rows = db.execute(query, (track, site, camera, most)).fetchall()
+        return [_detection(row) for row in rows]
 
     def delete_older_than(self, moment: datetime) -> int:
         return self._delete_before("detections", "captured_at", moment) + self._delete_before(

@@ -176,7 +176,12 @@ CREATE TABLE host_receipts (
 _KEPT: Final = "ALTER TABLE templates ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;"
 """The operator's mark on a template."""
 
-MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS, _HOST_ANYWHERE, _KEPT)
+_BY_TRACK: Final = """
+CREATE INDEX detections_by_track ON detections (json_extract(document, '$.track'), captured_at DESC, id);
+"""
+"""Finds the other shots of a visit."""
+
+MIGRATIONS: Final = (_FIRST, _ACCESS, _ALERTS, _HOST_ANYWHERE, _KEPT, _BY_TRACK)
 """What each version added. A folder of version n has had the first n; opening it runs the others. Never edit one that
 was released: add another."""
 

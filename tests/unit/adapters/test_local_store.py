@@ -385,6 +385,7 @@ def test_a_gallery_of_an_earlier_version_is_read_and_goes_on(tmp_path: Path) -> 
     store = LocalStore(tmp_path)
     with store.transaction() as db:
         db.execute("DROP TABLE templates")
+        db.execute("DROP INDEX detections_by_track")
         db.execute(
             "CREATE TABLE templates (person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE, template_id TEXT NOT "
             "NULL, embedder_id TEXT NOT NULL, embedding BLOB NOT NULL, image TEXT NOT NULL, face_box TEXT NOT NULL, "

@@ -115,21 +115,41 @@ def test_photographs_of_one_person_are_no_further_people() -> None:
     assert (many.facts["stranger_people"], many.facts["stranger_trials"]) == (300, 3_000)
 
 
+@pytest.mark.parametrize(
+    ("rate", "margin_of"), [("best_shot_fpir", "best_shot_margin"), ("visit_fpir", "visit_margin")]
+)
 @pytest.mark.parametrize("curve", [RISING, FLAT, None])
-def test_the_margin_of_best_shots_lies_between_two_shares_of_strangers(curve: ImpostorCurve | None) -> None:
+def test_the_margin_of_best_shots_lies_between_two_shares_of_strangers(
+    curve: ImpostorCurve | None, rate: str, margin_of: str
+) -> None:
     trials = simulated(2_000)
 
-    def margin(best_shot_fpir: float) -> float:
+    def margin(share: float) -> float:
         how = {"curve": curve, "fallback": FALLBACK, "site": Site()}
-        found = calibrate(trials, PEOPLE, target_fpir=0.01, best_shot_fpir=best_shot_fpir, **how)  # type: ignore[arg-type]
-        assert found.facts["best_shot_fpir"] == best_shot_fpir
+        found = calibrate(trials, PEOPLE, target_fpir=0.01, **{rate: share}, **how)  # type: ignore[arg-type]
+        assert found.facts[rate] == share
         assert found.operating.threshold == calibrated(trials, curve=curve).operating.threshold, "the other stays"
-        return found.operating.best_shot_margin
+        margins = {name: getattr(found.operating, name) for name in ("best_shot_margin", "visit_margin")}
+        own = margins.pop(margin_of)
+        assert list(margins.values()) == [0.0]
+        return float(own)
 
     assert margin(0.0) == margin(0.01) == 0.0
     # Strangers' similarities fall off exponentially: five times as many are TAIL · ln 5 further down.
     assert margin(0.05) == pytest.approx(TAIL * np.log(5), rel=0.15)
     assert margin(0.02) < margin(0.05)
+
+
+@pytest.mark.parametrize(("people", "share"), [(1, 0.05), (20, 0.05), (77, 0.0998), (300, 0.15), (5_000, 0.15)])
+def test_shots_that_agree_tell_less_the_fewer_people_there_are_to_agree_on(people: int, share: float) -> None:
+    def margins(**rates: float) -> tuple[float, float]:
+        how = {"curve": RISING, "fallback": FALLBACK, "site": Site()}
+        found = calibrate(simulated(2_000), people, target_fpir=0.01, **rates, **how)  # type: ignore[arg-type]
+        return found.operating.best_shot_margin, found.operating.visit_margin
+
+    single, together = margins(best_shot_fpir=0.05, visit_fpir=0.15)
+    assert together == pytest.approx(margins(best_shot_fpir=share)[0], abs=2e-3)
+    assert together >= single
 
 
 @pytest.mark.parametrize(("people", "stated"), [(99, False), (100, True)])

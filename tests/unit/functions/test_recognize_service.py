@@ -352,6 +352,42 @@ class TestCandidate:
         [(found, _)] = service.store_image(data, Provenance("hq", "few", "lobby"))
         assert (found.identity.person_id, found.identity.threshold) == (UNKNOWN, 0.8)
 
+    def test_shots_of_one_visit_are_judged_together(
+        self, service: DetectionService, detections: Detections, live: Live
+    ) -> None:
+        """Nobody by itself, Ann together; of the same track alone, and not what the gateway did not choose."""
+        others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
+        operating = replace(OPERATING, threshold=0.8, visit_margin=0.15)
+        live.model = replace(matcher({"ann": colour_vector(RED), **others}), operating=operating)
+        data = portrait(colour_at(0.7))
+        deliver(service, portrait(colour_at(0.68)), track="t1", shot=0, chosen=True)
+        deliver(service, data, track="t2", shot=1, chosen=True)
+        deliver(service, data, track="t1", shot=2, chosen=True, camera="exit")
+        deliver(service, data, track="t1", shot=3, chosen=False)
+        assert {d.person_id for d in detections.everything()} == {UNKNOWN}
+        deliver(service, data, track="t1", shot=4, chosen=True)
+        [named] = detections.list(DetectionFilter(person_id="ann")).detections
+        assert (named.candidate, named.threshold) == (
+            candidate(data, track="t1", shot=4, chosen=True).blob_name,
+            pytest.approx(0.65, abs=1e-3),
+        )
+        assert named.similarity == pytest.approx(0.693, abs=0.01), (
+            "the mean of three: what was not chosen tells as much"
+        )
+        assert named.embedding is None, "kept only of whom nobody was recognised"
+
+    def test_a_shot_delivered_again_is_no_second_one(
+        self, service: DetectionService, detections: Detections, live: Live
+    ) -> None:
+        others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
+        operating = replace(OPERATING, threshold=0.8, visit_margin=0.15)
+        live.model = replace(matcher({"ann": colour_vector(RED), **others}), operating=operating)
+        detections.fault = StoreUnavailable("outcomes are away")
+        with pytest.raises(StoreUnavailable):
+            deliver(service, portrait(colour_at(0.7)), chosen=True)
+        deliver(service, portrait(colour_at(0.7)), chosen=True)
+        assert [d.person_id for d in detections.everything()] == [UNKNOWN]
+
     def test_an_image_over_http_is_held_to_the_general_threshold(self, service: DetectionService, live: Live) -> None:
         """Its sender says what the camera is called, and may say anything."""
         live.model = replace(live.model, operating=replace(OPERATING, cameras={camera_key("hq", "entrance"): 0.9}))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import UNKNOWN, Float32Array
+from shared.domain import UNKNOWN, Embeddings, Float32Array
 from shared.errors import EmbedderMismatch, InvalidInput
 from shared.matching.model import (
     FEWEST_PEOPLE,
@@ -65,10 +65,13 @@ def test_no_probes_no_answers() -> None:
     assert matcher(THREE).identify(probes(np.zeros((0, 4), np.float32))) == []
 
 
-def crowd(others: int, similar: float, *, margin: float = 0.1, threshold: float = 0.6) -> MatcherModel:
+def crowd(
+    others: int, similar: float, *, margin: float = 0.1, threshold: float = 0.6, visit: float = 0.0
+) -> MatcherModel:
     """Ann along the first axis; everybody else resembles a probe of (0.55, …) by `similar`."""
     weights = {"ann": ANN} | {f"p{i:03d}": np.array([0, similar / 0.8352, 0, 0], np.float32) for i in range(others)}
-    return replace(of_rows(weights, *[0.0] * len(weights)), operating=Operating(threshold, 20.0, threshold, {}, margin))
+    operating = Operating(threshold, 20.0, threshold, {}, margin, visit)
+    return replace(of_rows(weights, *[0.0] * len(weights)), operating=operating)
 
 
 NEARLY_ANN = unit(0.55, 0.8352, 0, 0)
@@ -134,6 +137,65 @@ def test_the_margin_begins_at_the_cameras_own_threshold() -> None:
     model = replace(model, operating=replace(model.operating, cameras={camera_key("a", "door"): 0.7}))
     assert not model.identify(probes(NEARLY_ANN), camera_key("a", "door"), best_shots=True)[0].known
     assert model.identify(probes(NEARLY_ANN), camera_key("a", "hall"), best_shots=True)[0].known
+
+
+def like_ann(similarity: float, axis: int = 2) -> Float32Array:
+    """Resembles Ann by so much, and nobody else of a `crowd`."""
+    vector = np.zeros(4, np.float32)
+    vector[0], vector[axis] = similarity, np.sqrt(1 - similarity**2)
+    return vector
+
+
+@pytest.mark.parametrize(("first", "named"), [(0.37, False), (0.39, True)])
+def test_shots_that_resemble_the_same_person_are_as_similar_as_in_the_mean(first: float, named: bool) -> None:
+    model = crowd(40, 0.0, visit=0.2)
+    shot, other = probes(like_ann(0.42)), probes(like_ann(first, axis=3))
+    assert not model.identify(shot, best_shots=True)[0].known and not model.identify(other, best_shots=True)[0].known
+    together = model.identify_visit(shot, [other])
+    assert together is not None and together.nearest == "ann"
+    assert together.similarity == pytest.approx((0.42 + first) / 2, abs=1e-5)
+    assert together.threshold == pytest.approx(0.4)
+    assert together.person_id == ("ann" if named else UNKNOWN)
+    assert together.confidence == model.operating.confidence(np.float32([together.similarity]))[0]
+
+
+def test_a_poor_shot_is_named_by_a_better_one_of_the_same_person() -> None:
+    together = crowd(40, 0.0, visit=0.2).identify_visit(probes(like_ann(0.35)), [probes(like_ann(0.48))])
+    assert together is not None and together.person_id == "ann"
+
+
+def test_shots_that_resemble_somebody_else_the_most_tell_nothing() -> None:
+    model = of_rows(THREE | {f"p{i:03d}": -ANN for i in range(40)}, *[0.0] * 43)
+    model = replace(model, operating=Operating(0.6, 20.0, 0.6, {}, 0.0, 0.3))
+    bobs = unit(0.5, 0.55, 0, 0.67)
+    assert model.identify_visit(probes(like_ann(0.55, axis=3)), [probes(bobs), probes(unit(0.2, 0, 0.5, 0.8))]) is None
+    together = model.identify_visit(probes(like_ann(0.55, axis=3)), [probes(bobs), probes(like_ann(0.5, axis=3))])
+    assert together is not None and together.similarity == pytest.approx(0.525, abs=1e-5), "Bob's shot is left out"
+
+
+def test_a_shot_alone_and_those_of_another_embedder_say_nothing_together() -> None:
+    model, shot = crowd(40, 0.0, visit=0.2), probes(like_ann(0.55))
+    assert model.identify_visit(shot, []) is None
+    assert model.identify_visit(shot, [Embeddings("other.1", like_ann(0.55)[None])]) is None
+    with pytest.raises(EmbedderMismatch):
+        model.identify_visit(Embeddings("other.1", like_ann(0.55)[None]), [shot])
+    assert empty_model("colour.1", 4, OPERATING).identify_visit(shot, [shot]) is None
+
+
+@pytest.mark.parametrize(("similar", "threshold"), [(0.0, 0.4), (0.285, 0.5), (0.36, 0.6)])
+def test_the_threshold_of_a_visit_is_lower_the_less_others_resemble_its_shots(similar: float, threshold: float) -> None:
+    together = crowd(40, similar, visit=0.2).identify_visit(probes(NEARLY_ANN), [probes(NEARLY_ANN)])
+    assert together is not None and together.threshold == pytest.approx(threshold, abs=1e-3)
+
+
+def test_the_margin_of_a_visit_begins_at_the_cameras_own_threshold() -> None:
+    model = crowd(40, 0.0, visit=0.2)
+    model = replace(model, operating=replace(model.operating, cameras={camera_key("a", "door"): 0.8}))
+    shot = probes(like_ann(0.5))
+    at_door, in_hall = (model.identify_visit(shot, [shot], camera_key("a", place)) for place in ("door", "hall"))
+    assert at_door is not None and in_hall is not None
+    assert (at_door.known, in_hall.known) == (False, True)
+    assert (at_door.threshold, in_hall.threshold) == pytest.approx((0.6, 0.4))
 
 
 def test_in_an_empty_gallery_everybody_is_unknown() -> None:
