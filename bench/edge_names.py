@@ -116,7 +116,7 @@ class Names:
 
     def of(self, crops: Sequence[StoredCrop], what: str) -> list[Answer]:
         """What is made of each crop."""
-        fresh = [shots for shots in _together(crops) if any(key not in self._known for key in shots)]
+        fresh = [shots for shots in together(crops) if any(key not in self._known for key in shots)]
         work = self._pool.map(
             _name,
             [[crop.data for crop in shots.values()] for shots in fresh],
@@ -137,7 +137,7 @@ def _key(crop: StoredCrop) -> tuple[str, str]:
     return crop.candidate.sha256, crop.candidate.track if crop.candidate.chosen else ""
 
 
-def _together(crops: Sequence[StoredCrop]) -> list[dict[tuple[str, str], StoredCrop]]:
+def together(crops: Sequence[StoredCrop]) -> list[dict[tuple[str, str], StoredCrop]]:
     """Crops that are judged together, in order of time: what was chosen of one track; and any other alone."""
     groups: dict[tuple[str, str], dict[tuple[str, str], StoredCrop]] = {}
     for crop in sorted(crops, key=lambda crop: crop.candidate.captured_at):

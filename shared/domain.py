@@ -259,7 +259,8 @@ class Detection:
         frame_box: of the face in the original frame, as the edge saw it; None for images sent over HTTP.
         face_box: xyxy of the verified face, pixels of the candidate image.
         candidate: blob name, or None for images sent over HTTP.
-        embedding: of unknown faces only, so that they can be grouped; None when that is switched off.
+        embedding: of unknown faces only, so that they can be grouped, and the shots of a visit judged together; None
+            when that is switched off.
         named_by: `group` when the name came later, by the naming of a group; None when the matcher decided.
         previous_person: whom the matcher saw, of a detection that was changed later; None of one that was not.
     """

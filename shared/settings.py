@@ -233,7 +233,9 @@ class Settings(StoreSettings, TriggerSettings):
     group_min_faces: int = Field(3, ge=2, le=1_000, description="Fewer faces that resemble each other are no group.")
 
     store_unknown_embeddings: bool = Field(
-        True, description="Keep the embedding of unknown faces with their detection, so that they can be grouped."
+        True,
+        description="Keep the embedding of unknown faces with their detection, so that they can be grouped, and the "
+        "crops of one visit judged together.",
     )
     candidate_retention_days: int = Field(7, ge=1, le=3_650, description="Edge crops are deleted after this.")
     detection_retention_days: int = Field(30, ge=1, le=3_650, description="Detections are deleted after this.")

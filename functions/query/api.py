@@ -56,7 +56,10 @@ class DetectionDocument(BaseModel):
 
     id: str = Field(examples=["5f0c0f3a9d5e4d4f8f3c2b1a09876543"])
     person_id: str = Field(examples=["harrison_ford"], description="Or `unknown`.")
-    similarity: float = Field(examples=[0.81], description="To the nearest person; higher is closer.")
+    similarity: float = Field(
+        examples=[0.81],
+        description="To the nearest person; higher is closer. Of crops of a visit that were judged together: the mean.",
+    )
     confidence: float = Field(examples=[0.97], description="That the face is the nearest person's.")
     threshold: float = Field(examples=[0.62], description="What the similarity was compared with.")
     model_id: str = Field(examples=["20260102T030405.678900Z-0a1b"])

@@ -72,8 +72,9 @@ class RecognizedFace:
         """
         if self.rejected is not None or self.identity.known or not self.model.operating.visit_margin:
             return self
+        shots = others()
         with telemetry.stage("identify"):
-            together = self.model.identify_visit(self.embedding, others(), camera)
+            together = self.model.identify_visit(self.embedding, shots, camera)
         return replace(self, identity=together) if together is not None and together.known else self
 
 

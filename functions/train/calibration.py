@@ -142,11 +142,14 @@ def calibrate(
 
 
 def _visit_share(people: int, best_shot_fpir: float, visit_fpir: float) -> float:
-    """The share for shots that agree: that of a single one among `FEWEST_PEOPLE`, the whole from `AGREEMENT_PEOPLE` on.
+    """The share for shots that agree: that of a single one among `FEWEST_PEOPLE`, the whole from `AGREEMENT_PEOPLE` on;
+    none that is no higher than a single one's.
 
     Strangers' shots agree by chance the sooner the fewer people there are to agree on; in between it goes by the
     logarithm, as the rarity of such a chance does.
     """
+    if visit_fpir <= best_shot_fpir:
+        return 0.0
     known = math.log(max(people, 1) / FEWEST_PEOPLE) / math.log(AGREEMENT_PEOPLE / FEWEST_PEOPLE)
     return best_shot_fpir + (visit_fpir - best_shot_fpir) * min(max(known, 0.0), 1.0)
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import socket
 import threading
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.edge import compare, differences, pooled
-from bench.edge_names import Answer
+from bench.edge_names import Answer, together
+from bench.edge_policies import StoredCrop
 from bench.edge_proxy import counting
 from bench.edge_seed import matched, recall_figures
 from bench.edge_visits import SentCrop, at_as_many_false_names, judge, naming_figures, sending_figures
 from bench.scene.truth import TrueFace, TrueFrame
+from tests.support import NOW, candidate
 
 
 def face(visit: int, left: float, *, person: str = "Ann_Lee", enrolled: bool = True, visible: float = 1.0) -> TrueFace:
@@ -42,6 +45,18 @@ def test_crops_are_filed_under_the_visit_that_they_show() -> None:
     assert figures["crops_of_no_face"] == 1
     assert figures["visits_without_crop"] == 1
     assert figures["crops_per_visit"] == 1.0
+
+
+def test_the_chosen_crops_of_a_track_are_judged_together_and_all_others_alone() -> None:
+    def stored(second: int, track: str, chosen: bool) -> StoredCrop:
+        data = f"{second}".encode()
+        when = NOW + timedelta(seconds=second)
+        return StoredCrop("name", data, candidate(data, track=track, chosen=chosen, captured_at=when))
+
+    later, first, other = stored(2, "t", True), stored(1, "t", True), stored(1, "u", True)
+    alone, again = stored(3, "t", False), stored(3, "t", False)
+    groups = [list(group.values()) for group in together([later, first, other, alone, again])]
+    assert sorted(groups, key=len) == [[other], [again], [first, later]]
 
 
 def test_a_visit_is_recognised_by_one_right_name_and_misnamed_by_one_wrong() -> None:

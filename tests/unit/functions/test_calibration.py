@@ -150,6 +150,8 @@ def test_shots_that_agree_tell_less_the_fewer_people_there_are_to_agree_on(peopl
     single, together = margins(best_shot_fpir=0.05, visit_fpir=0.15)
     assert together == pytest.approx(margins(best_shot_fpir=share)[0], abs=2e-3)
     assert together >= single
+    for off in (0.0, 0.05):
+        assert margins(best_shot_fpir=0.05, visit_fpir=off) == (single, 0.0), "no lower than a single one"
 
 
 @pytest.mark.parametrize(("people", "stated"), [(99, False), (100, True)])
