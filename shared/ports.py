@@ -239,7 +239,7 @@ class DetectionRepository(Protocol):
         ...
 
     def of_track(self, site: str, camera: str, track: str, *, most: int) -> Sequence[Detection]:
-        """Detections of one track of a camera, the `most` newest, newest first."""
+        """Detections of one track of a camera, at most `most`; which of more, and in what order, is up to the store."""
         ...
 
     def delete_older_than(self, moment: datetime) -> int:

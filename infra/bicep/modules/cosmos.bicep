@@ -151,16 +151,6 @@ var containers = [
               order: 'ascending'
             }
           ]
-          [
-            {
-              path: '/track'
-              order: 'ascending'
-            }
-            {
-              path: '/sort'
-              order: 'ascending'
-            }
-          ]
         ]
       }
     }

@@ -99,7 +99,7 @@ CONTAINERS: Final = (
         DETECTIONS,
         "/id",
         indexed=("sort", "person_id", "site", "camera", "location", "track", "status"),
-        composite=(("person_id", "sort"), ("track", "sort")),
+        composite=(("person_id", "sort"),),
         default_ttl_s=30 * DAY_S,
     ),
     ContainerSchema(MODELS, "/id", default_ttl_s=PER_ITEM),

@@ -85,8 +85,7 @@ class LocalDetectionRepository:
 
     def of_track(self, site: str, camera: str, track: str, *, most: int) -> Sequence[Detection]:
         query = (
-            "SELECT * FROM detections WHERE json_extract(document, '$.track') = ? AND site = ? AND camera = ? "
-            "ORDER BY captured_at DESC, id LIMIT ?"
+            "SELECT * FROM detections WHERE json_extract(document, '$.track') = ? AND site = ? AND camera = ? LIMIT ?"
         )
         with self._store.reading() as db:
             rows = db.execute(query, (track, site, camera, most)).fetchall()

@@ -177,7 +177,7 @@ _KEPT: Final = "ALTER TABLE templates ADD COLUMN kept INTEGER NOT NULL DEFAULT 0
 """The operator's mark on a template."""
 
 _BY_TRACK: Final = """
-CREATE INDEX detections_by_track ON detections (json_extract(document, '$.track'), captured_at DESC, id);
+CREATE INDEX detections_by_track ON detections (json_extract(document, '$.track'));
 """
 """Finds the other shots of a visit."""
 
