@@ -100,8 +100,7 @@ def calibrate(
 
     Args:
         people: in the gallery.
-        best_shot_fpir: share of strangers who reach the similarity at which a gateway's best shot may still be named;
-            none that is no higher than the target.
+        best_shot_fpir: share of strangers who reach the similarity that a gateway's best shot needs; see `_margin`.
         visit_fpir: the same of several best shots of one visit that resemble the same person, see `_visit_share`.
         fallback: of an embedder without a curve, while the trials are too few.
     """
@@ -128,17 +127,20 @@ def calibrate(
     if not facts["calibrated"]:
         facts["why"] = f"{_too_few(target_fpir)} usual threshold is used for the most part"
     if curve is not None:
-        facts["thresholds"] = {
-            str(size): round(threshold + curve.similarity(size, target_fpir) - curve.similarity(people, target_fpir), 4)
-            for size in STATED_SIZES
-        }
+        facts["thresholds"] = _by_size(threshold, people, target_fpir, curve)
     if len(trials.genuine):
         facts["tpir"] = float(np.mean(trials.first & (trials.genuine >= threshold)))
     cameras = {name: threshold + shift - site.shift for name, (shift, _) in site.cameras.items()}
     facts["cameras"] = {name: {"threshold": cameras[name], "visits": n} for name, (_, n) in site.cameras.items()}
     shares = best_shot_fpir, _visit_share(people, best_shot_fpir, visit_fpir)
-    margins = [_margin(trials, people, target_fpir, share, curve) for share in shares]
+    margins = (_margin(trials, people, target_fpir, share, curve) for share in shares)
     return Calibration(Operating(threshold, slope, midpoint, cameras, *margins), facts)
+
+
+def _by_size(threshold: float, people: int, target_fpir: float, curve: ImpostorCurve) -> dict[str, float]:
+    """What the threshold would be in galleries of `STATED_SIZES`."""
+    here = curve.similarity(people, target_fpir)
+    return {str(size): round(threshold + curve.similarity(size, target_fpir) - here, 4) for size in STATED_SIZES}
 
 
 def _visit_share(people: int, best_shot_fpir: float, visit_fpir: float) -> float:

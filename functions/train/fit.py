@@ -257,11 +257,8 @@ def refit_changed(gallery: Gallery, live: Bundle, request: FitRequest) -> Bundle
 def _asked_the_same(manifest: Manifest, request: FitRequest) -> bool:
     """Whether a model was fitted for the embedder and the rates that are asked for."""
     told = manifest.calibration
-    return (
-        manifest.embedder == dict(request.embedder)
-        and told.get("target_fpir") == request.target_fpir
-        and told.get("best_shot_fpir") == request.best_shot_fpir
-        and told.get("visit_fpir") == request.visit_fpir
+    return manifest.embedder == dict(request.embedder) and all(
+        told.get(rate) == getattr(request, rate) for rate in ("target_fpir", "best_shot_fpir", "visit_fpir")
     )
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from bench.processes import end_with_parent
 
 def work(told):
-    Path(told).with_suffix(".new").write_text(str(os.getpid()))
-    Path(told).with_suffix(".new").rename(told)
     try:
+        Path(told).with_suffix(".new").write_text(str(os.getpid()))
+        Path(told).with_suffix(".new").rename(told)
         time.sleep(600)
     finally:
         Path(told).with_suffix(".tidied").touch()
