@@ -167,6 +167,13 @@ def deliver(service: DetectionService, data: bytes, **changes: object) -> Outcom
     return service.store_candidate(made.blob_name, data, made.to_metadata())
 
 
+def ann_among_others(**margins: float) -> MatcherModel:
+    """Ann, who stands out from a crowd of thirty, at a threshold of 0.8."""
+    others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
+    model = matcher({"ann": colour_vector(RED), **others})
+    return replace(model, operating=replace(OPERATING, threshold=0.8, **margins))
+
+
 class TestCandidate:
     def test_a_known_face_is_one_detection_with_everything_that_is_known(
         self, service: DetectionService, detections: Detections
@@ -341,9 +348,7 @@ class TestCandidate:
         self, service: DetectionService, detections: Detections, live: Live
     ) -> None:
         """And one of all faces of all frames may not, nor an image over HTTP."""
-        others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
-        model = matcher({"ann": colour_vector(RED), **others})
-        live.model = replace(model, operating=replace(OPERATING, threshold=0.8, best_shot_margin=0.1))
+        live.model = ann_among_others(best_shot_margin=0.1)
         data = portrait(colour_at(0.75))
         deliver(service, data, camera="few", chosen=True)
         deliver(service, data, camera="all", chosen=False)
@@ -356,9 +361,7 @@ class TestCandidate:
         self, service: DetectionService, detections: Detections, live: Live
     ) -> None:
         """Nobody by itself, Ann together; of the same track alone, and not what the gateway did not choose."""
-        others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
-        operating = replace(OPERATING, threshold=0.8, visit_margin=0.15)
-        live.model = replace(matcher({"ann": colour_vector(RED), **others}), operating=operating)
+        live.model = ann_among_others(visit_margin=0.15)
         data = portrait(colour_at(0.7))
         deliver(service, portrait(colour_at(0.68)), track="t1", shot=0, chosen=True)
         deliver(service, data, track="t2", shot=1, chosen=True)
@@ -379,9 +382,7 @@ class TestCandidate:
     def test_a_shot_delivered_again_is_no_second_one(
         self, service: DetectionService, detections: Detections, live: Live
     ) -> None:
-        others = {f"p{number:02d}": colour_vector(BLUE) for number in range(30)}
-        operating = replace(OPERATING, threshold=0.8, visit_margin=0.15)
-        live.model = replace(matcher({"ann": colour_vector(RED), **others}), operating=operating)
+        live.model = ann_among_others(visit_margin=0.15)
         detections.fault = StoreUnavailable("outcomes are away")
         with pytest.raises(StoreUnavailable):
             deliver(service, portrait(colour_at(0.7)), chosen=True)
