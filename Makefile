@@ -20,7 +20,7 @@ ULTRA_LIGHT ?= ../shared/models/ultra_light_rfb_640.onnx
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint unit models bench-recognition bench-impostors bench-strangers bench-quality bench-hygiene \
 	bench-grouping bench-scale bench-throughput bench-reliability bench-edge bench-edge-streams bench-edge-latency bench-edge-faults \
-	bench-cold-start check-infra conformance conformance-environment fuzz clean
+	bench-cold-start check-infra conformance conformance-environment environments fuzz clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -63,7 +63,10 @@ models: $(STAMP)
 	@$(BIN)/facerelay models fetch --pack facenet --demo
 	@$(BIN)/facerelay models fetch --pack sface
 
-test: $(DEV_STAMP) $(NODE_STAMP) models conformance-environment  ## every test
+# All that the tests need; with -j one beside another.
+environments: $(DEV_STAMP) $(NODE_STAMP) models conformance-environment
+
+test: environments  ## every test
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 conformance: $(DEV_STAMP) models conformance-environment  ## every function in Microsoft's worker library, on Python 3.13
