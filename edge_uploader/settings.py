@@ -99,18 +99,18 @@ class EdgeSettings(StoreSettings):
     edge_crop_quality: int = Field(90, ge=20, le=100, description="Quality of the crops, in the terms of their format.")
 
     edge_shots_per_track: int = Field(
-        5,
+        4,
         ge=1,
         le=100,
         description="Most crops sent of one track and period; one more when the face looks different all of a sudden, "
-        "and up to three whenever it comes back different, twice as many in all.",
+        "one when it has come much nearer, and up to three whenever it comes back different, twice as many in all.",
     )
     edge_enough_worth: float = Field(
-        0.6,
+        0.45,
         ge=0,
         le=100,
-        description="Once two crops of a track or more add up to this worth, no more are sent: whoever is well seen is "
-        "known from two. A large number: up to edge_shots_per_track of everybody.",
+        description="Once two crops of a track or more add up to this worth, no more are sent, unless the face comes "
+        "much nearer: whoever is well seen is known from two. A large number: up to edge_shots_per_track of everybody.",
     )
     edge_shot_spacing_s: float = Field(
         0.8, ge=0, le=60, description="Least time between two crops of one track, so that they differ."
@@ -132,7 +132,7 @@ class EdgeSettings(StoreSettings):
         "the first crop the same holds for what can hardly be recognised.",
     )
     edge_unusable_s: float = Field(
-        3.0,
+        2.0,
         ge=0,
         le=600,
         description="While no view of a track can be recognised as a rule (worth under 0.1), its first crop waits this "

@@ -35,6 +35,8 @@ _USUAL = {"too_blurred": 0.7, "turned_away": 0.85, "covered": 0.7, "low_contrast
 """What these properties leave of an ordinary shot; the others leave all."""
 _AS_GOOD = 0.85
 """Share of the best worth that counts as the same: so much the worth of one face changes from frame to frame."""
+_BETTER = 1.2
+"""Times the best worth from which a view counts as better beyond that change."""
 
 
 def worth(quality: Quality, completeness: float) -> float:
@@ -90,6 +92,8 @@ class BestShotOptions:
         shots: most that are sent in one period.
         enough: worth from which on two shots or more are enough, taken together: a face that is well seen is known
             from two of them, one that is blurred takes all that it gets.
+        nearer: times as large as whatever was sent, from where a better view of whoever comes nearer goes all the same,
+            once in a period: worth hardly tells a face of 50 px from one of 150.
         spacing_s: least time between two of them.
         hold_s: how long a view is held for a better one, once it is good enough to go.
         refresh_s: length of a period: a track that stays longer starts anew.
@@ -109,28 +113,31 @@ class BestShotOptions:
             the end is still sent.
     """
 
-    shots: int = 5
-    enough: float = 0.6
+    shots: int = 4
+    enough: float = 0.45
+    nearer: float = 2.0
     spacing_s: float = 0.8
     hold_s: float = 0.5
     refresh_s: float = 300.0
     good_enough: float = 0.35
     first_after_s: float = 1.0
-    unusable_after_s: float = 3.0
-    rise: float = 1.6
+    unusable_after_s: float = 2.0
+    rise: float = 2.0
     relax_s: float = 4.0
     alone_s: float = 2.0
     doubtful: float = 0.2
-    doubtful_s: float = 1.5
+    doubtful_s: float = 1.2
 
 
 @dataclass(frozen=True, slots=True)
 class Shot(Generic[T]):
-    """One view of a face: its worth, when it was taken (position in the stream), and what is sent of it."""
+    """One view of a face: its worth, when it was taken (position in the stream), what is sent of it, and how large the
+    face is, on the long axis."""
 
     worth: float
     at_s: float
     payload: T
+    size_px: float = 0.0
 
 
 class BestShots(Generic[T]):
@@ -140,7 +147,7 @@ class BestShots(Generic[T]):
     longer than its window, whatever the track does afterwards; the price is that nobody knows whether a better view
     is still to come. The demand on the next one is therefore high at first (the face may be coming nearer) and
     relaxes to a little below the best that was sent. A view that is not usable waits for one that is, for a while.
-    Of a face that is well seen two shots are enough; one that is not, is sent more often.
+    Of a face that is well seen two shots are enough, unless it comes much nearer; one that is not, is sent more often.
 
     Args:
         options: see `BestShotOptions`.
@@ -156,7 +163,8 @@ class BestShots(Generic[T]):
         self._sent = self._counted = self._of_look = 0
         self._worth_sent = 0.0
         self._last_sent_s = -math.inf
-        self._one_more = self._extra = False
+        self._one_more = self._extra = self._nearer = False
+        self._largest_px = 0.0
         self._period_started_s: float | None = None
 
     @property
@@ -169,13 +177,14 @@ class BestShots(Generic[T]):
         """Whether no more are sent in the present period, as long as the face looks the same."""
         return self._counted >= self._options.shots or (self._counted > 1 and self._worth_sent >= self._options.enough)
 
-    def offer(self, worth: float, at_s: float, take: Callable[[], T]) -> list[Shot[T]]:
+    def offer(self, worth: float, at_s: float, take: Callable[[], T], size_px: float = 0.0) -> list[Shot[T]]:
         """Looks at one view, and says what to send now.
 
         Args:
             worth: 0 to 1.
             at_s: position in the stream, rising.
             take: makes the payload; called only when the view is kept or sent.
+            size_px: the face's longer side; 0: not known, which is never nearer.
         """
         out: list[Shot[T]] = []
         if self._period_started_s is None:
@@ -187,9 +196,11 @@ class BestShots(Generic[T]):
             if worth > self._held.worth:
                 if self._held.worth < self._usable <= worth:
                     self._opened_s = at_s
-                self._held = Shot(worth, at_s, take())
-        elif worth >= self.demand(at_s):
-            self._held, self._opened_s = Shot(worth, at_s, take()), at_s
+                self._held = Shot(worth, at_s, take(), size_px)
+        else:
+            self._nearer_now(worth, size_px)
+            if worth >= self.demand(at_s):
+                self._held, self._opened_s = Shot(worth, at_s, take(), size_px), at_s
         return out + self.due(at_s)
 
     def due(self, at_s: float) -> list[Shot[T]]:
@@ -239,7 +250,7 @@ class BestShots(Generic[T]):
         out = self._forget()
         self._sent = self._counted = 0
         self._last_sent_s, self._period_started_s = -math.inf, None
-        self._one_more = self._extra = False
+        self._one_more = self._extra = self._nearer = False
         return out
 
     def demand(self, at_s: float) -> float:
@@ -257,10 +268,16 @@ class BestShots(Generic[T]):
         demand = self._demanded * (options.rise + (_AS_GOOD - options.rise) * relaxed)
         return min(demand, self._usable) if self._of_look == 1 and since_s >= options.alone_s - 5e-4 else demand
 
+    def _nearer_now(self, worth: float, size_px: float) -> None:
+        """One more may go of a face that was sent often enough, and is much larger and better now."""
+        larger = self._sent > 0 and size_px >= self._options.nearer * self._largest_px > 0
+        if self.enough and larger and worth >= _BETTER * self._best and not self._nearer:
+            self._one_more = self._nearer = True
+
     def _forget(self) -> list[Shot[T]]:
-        """What is held goes; how good it and all before it was counts no longer."""
+        """What is held goes; how good and how large it and all before it was counts no longer."""
         out = self._release()
-        self._best = self._demanded = self._worth_sent = 0.0
+        self._best = self._demanded = self._worth_sent = self._largest_px = 0.0
         self._of_look = 0
         return out
 
@@ -273,5 +290,6 @@ class BestShots(Generic[T]):
         self._worth_sent += shot.worth
         self._one_more = False
         self._best, self._demanded = max(self._best, shot.worth), max(self._demanded, shot.worth)
+        self._largest_px = max(self._largest_px, shot.size_px)
         self._last_sent_s = shot.at_s
         return [shot]

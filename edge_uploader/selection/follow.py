@@ -239,7 +239,10 @@ class Follower:
             return sendings
         options = self._options.crops
         return sendings + self._send(
-            visit, visit.shots.offer(value, at_s, lambda: take(frame.image, face, frame.captured_at, options))
+            visit,
+            visit.shots.offer(
+                value, at_s, lambda: take(frame.image, face, frame.captured_at, options), long_axis_px(face)
+            ),
         )
 
     def _compare(self, visit: _Visit, look: Appearance, *, returned: bool) -> list[Sending]:

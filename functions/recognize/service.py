@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 CROP_FACE_MIN = 0.25
 """A candidate's face takes at least this share of the crop's shorter side: the edge adds at most 100 % a side."""
 OTHER_SHOTS = 10
-"""Of a track, that tell who one more shot shows: twice as many as a gateway sends in five minutes."""
+"""Of a track, that tell who one more shot shows: more than a gateway sends in five minutes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,8 +17,10 @@ GOOD = Quality(size_px=100, sharpness=100, yaw=0.0, brightness=128, confidence=0
 
 
 def offer(shots, *views):
-    """Offers (worth, at_s) pairs; what was sent at once, as the time it was taken."""
-    return [shot.payload for value, at_s in views for shot in shots.offer(value, at_s, lambda at_s=at_s: at_s)]
+    """Offers (worth, at_s) pairs, or triples with the face's size; what was sent at once, as the time it was taken."""
+    return [
+        shot.payload for worth, at_s, *size in views for shot in shots.offer(worth, at_s, lambda at=at_s: at, *size)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -124,14 +126,36 @@ def test_a_shot_does_not_stay_alone_while_there_is_anything_usable():
 
 
 def test_somebody_who_comes_nearer_is_sent_near_with_few_shots():
-    """Blurred to sharp in 8 s at 6 frames a second: the last shot is worth most of what the best view was."""
+    """From 30 px and a blur on, for 8 s at 6 frames a second: the last shot is worth most of what the best view was."""
     shots = BestShots(BestShotOptions())
-    views = [(worth(dataclasses.replace(GOOD, sharpness=3 * 10 ** (i / 48)), 1.0), i / 6) for i in range(49)]
+    views = [
+        (worth(dataclasses.replace(GOOD, sharpness=3 * 10 ** (i / 48)), 1.0), i / 6, 30 * 1.04**i) for i in range(49)
+    ]
     sent = offer(shots, *views)
-    value = {at_s: value for value, at_s in views}
+    value = {at_s: value for value, at_s, _ in views}
     assert 3 <= len(sent) <= 4
     assert sent[0] <= 1.0
     assert value[sent[-1]] >= 0.7 * views[-1][0]
+
+
+def test_whoever_comes_much_nearer_is_sent_once_more_though_it_was_enough():
+    options = BestShotOptions(good_enough=0.2, hold_s=0.0, enough=0.6, relax_s=4.0, rise=2.0, nearer=2.0)
+    two = [(0.3, 0.0, 50.0), (0.3, 4.0, 52.0)]
+    assert offer(BestShots(options), *two, (0.8, 8.0, 103.0)) == [0.0, 4.0], "not yet twice as large"
+    assert offer(BestShots(options), *two, (0.35, 8.0, 104.0)) == [0.0, 4.0], "no better than what was sent"
+    assert offer(BestShots(options), *two, (0.8, 8.0)) == [0.0, 4.0], "nobody knows how large"
+    near = (0.36, 8.0, 104.0), (0.9, 14.0, 300.0)
+    assert offer(shots := BestShots(options), *two, *near) == [0.0, 4.0, 8.0], "once in a period"
+    shots.finish()
+    later = [(worth, 100.0 + at_s, size) for worth, at_s, size in (*two, *near)]
+    assert offer(shots, *later) == [100.0, 104.0, 108.0]
+
+
+def test_whoever_takes_a_track_over_is_compared_with_nobody_elses_size():
+    shots = BestShots(BestShotOptions(hold_s=0.0, enough=0.6, nearer=2.0))
+    assert offer(shots, (0.4, 0.0, 200.0), (0.4, 4.0, 200.0)) == [0.0, 4.0]
+    shots.returned()
+    assert offer(shots, (0.3, 5.0, 50.0), (0.3, 9.0, 50.0), (0.5, 13.0, 100.0)) == [5.0, 9.0, 13.0]
 
 
 def test_of_a_face_that_is_well_seen_two_shots_are_enough():
@@ -148,7 +172,9 @@ def test_of_a_face_that_is_well_seen_two_shots_are_enough():
 
 
 def test_a_face_that_may_not_be_recognised_is_sent_again_and_again_up_to_the_most():
-    options = BestShotOptions(shots=4, hold_s=0.0, first_after_s=0.0, relax_s=60.0, doubtful=0.2, doubtful_s=1.5)
+    options = BestShotOptions(
+        shots=4, enough=0.6, hold_s=0.0, first_after_s=0.0, relax_s=60.0, doubtful=0.2, doubtful_s=1.5
+    )
     times = [i / 2 for i in range(40)]
     assert offer(BestShots(options), *[(0.15, at_s) for at_s in times]) == [0.0, 1.5, 3.0], "the last is kept"
     poorer = [(0.15 - at_s / 200, at_s) for at_s in times]
@@ -159,7 +185,7 @@ def test_a_face_that_may_not_be_recognised_is_sent_again_and_again_up_to_the_mos
 
 
 def test_after_the_first_what_can_hardly_be_recognised_waits_for_a_second_only():
-    shots = BestShots(BestShotOptions(first_after_s=1.0, unusable_after_s=3.0))
+    shots = BestShots(BestShotOptions(shots=5, first_after_s=1.0, unusable_after_s=3.0, doubtful_s=1.5))
     sent_at = [i / 4 for i in range(30) for _ in shots.offer(0.05, i / 4, lambda: None)]
     # The next view, of 3.25 s, a second later; and so on with the first 1.5 s or more after the one that was sent.
     assert sent_at == [3.0, 4.25, 5.75, 7.25]
@@ -311,4 +337,4 @@ def test_one_shot_of_a_new_look_does_not_stay_alone_while_somebody_walks_away():
     assert offer(shots, (0.43, 0.0), (0.43, 4.0)) == [0.0, 4.0]
     shots.changed()
     away = [(0.29 - 0.01 * i, 5.0 + i / 2) for i in range(10)]
-    assert offer(shots, *away) == [6.0, 8.0]
+    assert offer(shots, *away) == [7.0, 9.0]
