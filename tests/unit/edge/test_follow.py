@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
+import cv2
 import numpy as np
 
 from edge_uploader.capture.sources import Frame
@@ -114,6 +115,31 @@ def test_people_who_meet_and_turn_back_keep_their_visits():
         seen = {track.face.box[0]: track.id for track in following.look(frame, faces).seen}
     assert seen == {144: "r_1", 336: "r_2"}
     assert following.counts.tracks == 2
+
+
+def test_whoever_comes_nearer_is_sent_once_more_from_near():
+    """Two good crops of 40 to 50 px are enough; once it is twice as large there is a better one."""
+
+    def sizes(nearer):
+        shots = BestShotOptions(nearer=nearer)
+        by_size = Follower(
+            FollowOptions(shots=shots),
+            camera="door",
+            assess=lambda image, face: dataclasses.replace(assess(image, face), sharpness=0.4 * face.width_px),
+        )
+        taken = []
+        for number in range(120):
+            width, height = round(40 * 1.01**number), round(53 * 1.01**number)
+            image = np.full((480, 640, 3), 110, np.uint8)
+            image[100 : 100 + height, 200 : 200 + width] = cv2.resize(PEOPLE[0], (width, height))
+            frame = Frame(image, START + timedelta(seconds=number / 6), number, number / 6)
+            faces = [face(200, 100, 200 + width, 100 + height)]
+            taken += [sending.view.frame_box for sending in by_size.look(frame, faces).sendings]
+        return [box[2] - box[0] for box in taken]
+
+    usual, nearer = sizes(99.0), sizes(2.0)
+    assert nearer[: len(usual)] == usual and len(usual) == 2
+    assert len(nearer) == 3 and nearer[2] >= 2 * nearer[1]
 
 
 def test_a_guard_is_sent_once_and_whoever_takes_the_seat_at_once(caplog):
