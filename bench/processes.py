@@ -33,6 +33,8 @@ def end_with_parent(grace_s: float = 10.0) -> None:
     Args:
         grace_s: time for the work at hand to tidy up, interrupted as by Ctrl-C.
     """
+    # Whatever a shell starts in the background ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def watch() -> None:
         parent = parent_process()

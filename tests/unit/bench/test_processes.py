@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 STARTER = """
 import os, time
@@ -45,11 +47,18 @@ def wait_for(what: str, condition: Callable[[], bool], within_s: float = 30.0) -
         time.sleep(0.05)
 
 
-def test_a_worker_tidies_up_and_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_a_worker_tidies_up_and_ends_when_its_starter_is_killed(tmp_path: Path, background: bool) -> None:
     script, told = tmp_path / "starter.py", tmp_path / "worker"
     script.write_text(STARTER)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    starter = subprocess.Popen([sys.executable, str(script), str(told)], env=environment)
+    # A shell lets what it starts in the background ignore Ctrl-C.
+    ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else None
+    try:
+        starter = subprocess.Popen([sys.executable, str(script), str(told)], env=environment)
+    finally:
+        if background:
+            signal.signal(signal.SIGINT, ignoring)
     try:
         wait_for("the worker's start", told.exists)
         worker = int(told.read_text())
