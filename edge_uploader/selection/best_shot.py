@@ -198,7 +198,7 @@ class BestShots(Generic[T]):
                     self._opened_s = at_s
                 self._held = Shot(worth, at_s, take(), size_px)
         else:
-            self._nearer_now(worth, size_px)
+            self._allow_nearer(worth, size_px)
             if worth >= self.demand(at_s):
                 self._held, self._opened_s = Shot(worth, at_s, take(), size_px), at_s
         return out + self.due(at_s)
@@ -268,7 +268,7 @@ class BestShots(Generic[T]):
         demand = self._demanded * (options.rise + (_AS_GOOD - options.rise) * relaxed)
         return min(demand, self._usable) if self._of_look == 1 and since_s >= options.alone_s - 5e-4 else demand
 
-    def _nearer_now(self, worth: float, size_px: float) -> None:
+    def _allow_nearer(self, worth: float, size_px: float) -> None:
         """One more may go of a face that was sent often enough, and is much larger and better now."""
         larger = self._sent > 0 and size_px >= self._options.nearer * self._largest_px > 0
         if self.enough and larger and worth >= _BETTER * self._best and not self._nearer:
