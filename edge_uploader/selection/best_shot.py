@@ -270,7 +270,7 @@ class BestShots(Generic[T]):
 
     def _allow_nearer(self, worth: float, size_px: float) -> None:
         """One more may go of a face that was sent often enough, and is much larger and better now."""
-        larger = self._sent > 0 and size_px >= self._options.nearer * self._largest_px > 0
+        larger = size_px >= self._options.nearer * self._largest_px > 0
         if self.enough and larger and worth >= _BETTER * self._best and not self._nearer:
             self._one_more = self._nearer = True
 

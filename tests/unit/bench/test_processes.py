@@ -53,12 +53,8 @@ def test_a_worker_tidies_up_and_ends_when_its_starter_is_killed(tmp_path: Path, 
     script.write_text(STARTER)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     # A shell lets what it starts in the background ignore Ctrl-C.
-    ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else None
-    try:
-        starter = subprocess.Popen([sys.executable, str(script), str(told)], env=environment)
-    finally:
-        if background:
-            signal.signal(signal.SIGINT, ignoring)
+    shell = ["env", "--ignore-signal=INT"] if background else []
+    starter = subprocess.Popen([*shell, sys.executable, str(script), str(told)], env=environment)
     try:
         wait_for("the worker's start", told.exists)
         worker = int(told.read_text())
